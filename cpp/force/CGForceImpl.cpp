@@ -1,0 +1,174 @@
+#include "CGForceImpl.h"
+
+#include <dlfcn.h>
+
+#include <algorithm>
+#include <cmath>
+#include <thread>
+
+#include "../network/NativeEngine.h"
+#include "openmm/OpenMMException.h"
+#include "openmm/Platform.h"
+#include "openmm/internal/ContextImpl.h"
+#include "openmm/reference/ReferencePlatform.h"
+
+using namespace OpenMM;
+
+namespace OpenMMCG {
+
+namespace {
+
+/** The TorchScript engine lives in a library of its own beside this one; it is loaded when first needed. */
+EngineFactory loadTorchScriptFactory() {
+    Dl_info self;
+    dladdr(reinterpret_cast<void*>(&loadTorchScriptFactory), &self);
+    std::string path(self.dli_fname);
+    path = path.substr(0, path.rfind('/') + 1) + "libOpenMMCGTorch.so";
+    void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (library == nullptr)
+        throw OpenMMException(
+            "CGForce: this model needs the TorchScript engine, which could not be loaded (" + std::string(dlerror()) +
+            "). It is built when torch is installed: pip install torch, then "
+            "pip install --no-build-isolation openmm-cg");
+    void* factory = dlsym(library, torchScriptFactoryName);
+    if (factory == nullptr)
+        throw OpenMMException("CGForce: " + path + " is of another version of openmm-cg; install openmm-cg again");
+    return reinterpret_cast<EngineFactory>(factory);
+}
+
+}  // namespace
+
+CGForceImpl::CGForceImpl(const CGForce& owner)
+    : CustomCPPForceImpl(owner), owner(owner), model(owner.model), particles(owner.getParticles()) {}
+
+void CGForceImpl::initialize(ContextImpl& context) {
+    CustomCPPForceImpl::initialize(context);
+    const System& system = context.getSystem();
+    for (int particle : particles)
+        if (particle >= system.getNumParticles())
+            throw OpenMMException("CGForce: particle " + std::to_string(particle) + " is not in the System, which has " +
+                                  std::to_string(system.getNumParticles()) + " particles");
+    const int beads = particles.empty() ? system.getNumParticles() : static_cast<int>(particles.size());
+    const Platform& platform = context.getPlatform();
+    settings.types = chooseTypes(beads);
+    settings.periodic = owner.usesPeriodicBoundaryConditions();
+    settings.doublePrecision = platform.getName() == "Reference";
+    if (platform.getName() == "CPU")
+        settings.threads = std::stoi(platform.getPropertyValue(context.getOwner(), "Threads"));
+    else if (platform.getName() != "Reference")
+        settings.threads = std::max(1u, std::thread::hardware_concurrency());
+    settings.derivatives = owner.getEnergyParameterDerivatives();
+    hasReferenceData = platform.getName() == "CPU" || platform.getName() == "Reference";
+    if (!settings.derivatives.empty() && !hasReferenceData)
+        throw OpenMMException(
+            "CGForce: derivatives with respect to global parameters are available on the platforms Reference and CPU, "
+            "not on " + platform.getName());
+    if (settings.periodic) {
+        Vec3 box[3];
+        context.getPeriodicBoxVectors(box[0], box[1], box[2]);
+        checkBox(box);
+    }
+    engine = createEngine();
+}
+
+std::vector<int> CGForceImpl::chooseTypes(int beads) const {
+    const std::vector<int>& types = owner.getTypes();
+    if (types.empty()) {
+        const size_t known = model->getDescription().beadTypes.size();
+        if (known > 1)
+            throw OpenMMException("CGForce: " + model->getSource() + " has " + std::to_string(known) +
+                                  " bead types; give the type of each bead with setTypes() (in Python: types=)");
+        return std::vector<int>(beads, 0);
+    }
+    if (static_cast<int>(types.size()) != beads)
+        throw OpenMMException("CGForce: " + std::to_string(types.size()) + " bead types are given for " +
+                              std::to_string(beads) + " beads; give one for each bead (setTypes, setParticles)");
+    return types;
+}
+
+std::unique_ptr<Engine> CGForceImpl::createEngine() const {
+    std::string name = owner.getEngine();
+    if (name == "auto")
+        name = model->hasCompiledNetwork() ? "native" : "torchscript";
+    if (name == "native") {
+        if (!model->hasCompiledNetwork())
+            model->fail("holds no compiled network, so the native engine cannot run it; choose engine=\"torchscript\"");
+        return createNativeEngine(*model, settings);
+    }
+    static const EngineFactory factory = loadTorchScriptFactory();
+    return std::unique_ptr<Engine>(factory(*model, settings));
+}
+
+void CGForceImpl::checkBox(const Vec3* box) const {
+    const double width = std::min({box[0][0], box[1][1], box[2][2]}), cutoff = model->getDescription().cutoff;
+    if (!(2 * cutoff <= width))
+        throw OpenMMException("CGForce: the model's cutoff of " + std::to_string(cutoff) +
+                              " nm is more than half the smallest width of the periodic box, " + std::to_string(width) +
+                              " nm; use a box of at least " + std::to_string(2 * cutoff) + " nm");
+}
+
+double CGForceImpl::calcForcesAndEnergy(ContextImpl& context, bool includeForces, bool includeEnergy, int groups) {
+    wantForces = includeForces;
+    wantEnergy = includeEnergy;
+    return CustomCPPForceImpl::calcForcesAndEnergy(context, includeForces, includeEnergy, groups);
+}
+
+double CGForceImpl::computeForce(ContextImpl& context, const std::vector<Vec3>& positions, std::vector<Vec3>& forces) {
+    Vec3 box[3];
+    if (settings.periodic) {
+        context.getPeriodicBoxVectors(box[0], box[1], box[2]);
+        checkBox(box);
+    }
+    if (!particles.empty()) {
+        beadPositions.resize(particles.size());
+        for (size_t i = 0; i < particles.size(); i++)
+            beadPositions[i] = positions[particles[i]];
+    }
+    EngineRequest request{particles.empty() ? positions : beadPositions, settings.periodic ? box : nullptr, {},
+                          wantForces, wantEnergy};
+    for (const auto& parameter : owner.getGlobalParameters())
+        request.parameters.push_back(context.getParameter(parameter.name));
+    if (particles.empty())
+        result.forces.swap(forces);
+    result.energy = 0;
+    engine->evaluate(request, result);
+    if (particles.empty())
+        result.forces.swap(forces);
+    else if (wantForces) {
+        std::fill(forces.begin(), forces.end(), Vec3());
+        for (size_t i = 0; i < particles.size(); i++)
+            forces[particles[i]] = result.forces[i];
+    }
+    if (wantForces && !settings.derivatives.empty()) {
+        auto* data = reinterpret_cast<ReferencePlatform::PlatformData*>(context.getPlatformData());
+        for (size_t i = 0; i < settings.derivatives.size(); i++)
+            (*data->energyParameterDerivatives)[settings.derivatives[i]] += result.derivatives[i];
+    }
+    return result.energy;
+}
+
+std::map<std::string, double> CGForceImpl::getDefaultParameters() {
+    std::map<std::string, double> parameters;
+    for (const auto& parameter : owner.getGlobalParameters())
+        parameters[parameter.name] = parameter.defaultValue;
+    return parameters;
+}
+
+void CGForceImpl::updateParametersInContext(ContextImpl& context) {
+    const ModelDescription &before = model->getDescription(), &after = owner.model->getDescription();
+    if (after.cutoff != before.cutoff || after.beadTypes.size() != before.beadTypes.size())
+        throw OpenMMException(
+            "CGForce: the new model has another cutoff or other bead types than the one this Context was made with; "
+            "reinitialize the Context");
+    const auto previous = model;
+    model = owner.model;
+    try {
+        engine = createEngine();
+    } catch (...) {
+        model = previous;
+        throw;
+    }
+    context.systemChanged();
+}
+
+}  // namespace OpenMMCG

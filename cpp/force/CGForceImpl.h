@@ -1,0 +1,42 @@
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "CGForce.h"
+#include "Engine.h"
+#include "openmm/internal/CustomCPPForceImpl.h"
+
+namespace OpenMMCG {
+
+/** Ties a CGForce to one Context: checks it against the System, makes the engine, and calls it on any platform. */
+class CGForceImpl : public OpenMM::CustomCPPForceImpl {
+public:
+    explicit CGForceImpl(const CGForce& owner);
+    const CGForce& getOwner() const override {
+        return owner;
+    }
+    void initialize(OpenMM::ContextImpl& context) override;
+    double calcForcesAndEnergy(OpenMM::ContextImpl& context, bool includeForces, bool includeEnergy,
+                               int groups) override;
+    double computeForce(OpenMM::ContextImpl& context, const std::vector<OpenMM::Vec3>& positions,
+                        std::vector<OpenMM::Vec3>& forces) override;
+    std::map<std::string, double> getDefaultParameters() override;
+    void updateParametersInContext(OpenMM::ContextImpl& context);
+
+private:
+    std::vector<int> chooseTypes(int beads) const;
+    std::unique_ptr<Engine> createEngine() const;
+    void checkBox(const OpenMM::Vec3* box) const;
+    const CGForce& owner;
+    std::shared_ptr<const ModelArchive> model;
+    EngineSettings settings;
+    std::vector<int> particles;  ///< empty: all
+    std::unique_ptr<Engine> engine;
+    std::vector<OpenMM::Vec3> beadPositions;
+    EngineResult result;
+    bool wantForces = true, wantEnergy = true;
+    bool hasReferenceData = false;
+};
+
+}  // namespace OpenMMCG

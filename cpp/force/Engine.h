@@ -1,0 +1,46 @@
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ModelArchive.h"
+#include "openmm/Vec3.h"
+
+namespace OpenMMCG {
+
+/** What an engine is told once, when the Context is made. */
+struct EngineSettings {
+    std::vector<int> types;  ///< bead type of each bead
+    bool periodic = false;
+    bool doublePrecision = false;
+    int threads = 1;
+    std::vector<std::string> derivatives;  ///< global parameters whose dE/dλ is wanted
+};
+
+/** What is wanted of one evaluation. */
+struct EngineRequest {
+    const std::vector<OpenMM::Vec3>& positions;  ///< of the beads, nm
+    const OpenMM::Vec3* box;                     ///< three box vectors in reduced form, or nullptr
+    std::vector<double> parameters;              ///< global parameters, in the model's order
+    bool forces, energy;
+};
+
+/** What an evaluation gives. Forces are all set, not added to; unwanted results are left alone. */
+struct EngineResult {
+    double energy = 0;                 ///< kJ/mol
+    std::vector<OpenMM::Vec3> forces;  ///< kJ/mol/nm
+    std::vector<double> derivatives;   ///< dE/dλ in the order of EngineSettings::derivatives
+};
+
+/** Evaluates one model for one Context: the interface between CGForceImpl and what computes. */
+class Engine {
+public:
+    virtual ~Engine() = default;
+    virtual void evaluate(const EngineRequest& request, EngineResult& result) = 0;
+};
+
+/** How an engine is made. The TorchScript library exports one of these under `torchScriptFactoryName`. */
+using EngineFactory = Engine* (*)(const ModelArchive& model, const EngineSettings& settings);
+constexpr const char* torchScriptFactoryName = "openmmcgCreateTorchScriptEngine";
+
+}  // namespace OpenMMCG

@@ -1,0 +1,72 @@
+#pragma once
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace OpenMMCG {
+
+/** What `model.json` says of a potential; the keys are described in docs/design.md. */
+struct ModelDescription {
+    struct BeadType {
+        std::string name;
+        double mass;
+    };
+    struct Parameter {
+        std::string name;
+        double defaultValue;
+    };
+    std::string contract;  ///< "neighbor-list" or "plain"
+    double cutoff = 0;     ///< nm; 0 for the plain contract
+    std::vector<BeadType> beadTypes;
+    std::string dtype = "float32";  ///< "float32", "float64" or "any"
+    bool outputsForces = false;
+    std::vector<Parameter> globalParameters;
+};
+
+/**
+ * A potential file held in memory: the entries of a zip archive as `torch.jit.save` writes it.
+ *
+ * Only stored (uncompressed) entries can be read, which is what all of `extra/` is. Every entry read is
+ * checked against its CRC-32. Errors are OpenMM::OpenMMException and begin with the name of the source.
+ */
+class ModelArchive {
+public:
+    static const int formatVersion = 1;
+    /** Read a file. */
+    static ModelArchive fromFile(const std::string& path);
+    /** @param source  what error messages call these bytes */
+    ModelArchive(std::vector<char> bytes, const std::string& source);
+    const std::vector<char>& getBytes() const {
+        return bytes;
+    }
+    const std::string& getSource() const {
+        return source;
+    }
+    const ModelDescription& getDescription() const {
+        return description;
+    }
+    bool hasCompiledNetwork() const;
+    /** The content of the entry `extra/<name>`. The view lives as long as the archive. */
+    std::string_view getExtra(const std::string& name) const;
+    /** Throw an OpenMMException about this source. */
+    [[noreturn]] void fail(const std::string& message) const;
+
+private:
+    struct Entry {
+        uint64_t offset, size;
+        uint32_t checksum;
+        bool stored;
+    };
+    template <class T>
+    T read(uint64_t position) const;
+    void readDirectory();
+    void readDescription();
+    std::vector<char> bytes;
+    std::string source;
+    std::map<std::string, Entry> extras;
+    ModelDescription description;
+};
+
+}  // namespace OpenMMCG

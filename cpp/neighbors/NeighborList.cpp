@@ -1,0 +1,181 @@
+#include "NeighborList.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "openmm/OpenMMException.h"
+
+using OpenMM::Vec3;
+
+namespace OpenMMCG {
+
+NeighborList::NeighborList(double cutoff, double skin, Parallel& parallel)
+    : cutoff(cutoff), skin(skin), parallel(parallel), shares(parallel.getThreads()) {}
+
+bool NeighborList::update(const std::vector<Vec3>& positions, const Vec3* boxVectors) {
+    if (isValid(positions, boxVectors))
+        return false;
+    rebuild(positions, boxVectors);
+    return true;
+}
+
+bool NeighborList::isValid(const std::vector<Vec3>& positions, const Vec3* boxVectors) const {
+    if (positions.size() != builtPositions.size() || box.has_value() != (boxVectors != nullptr))
+        return false;
+    if (boxVectors != nullptr && !std::equal(boxVectors, boxVectors + 3, builtBox))
+        return false;
+    const double limit = validDistance * validDistance;
+    for (size_t i = 0; i < positions.size(); i++) {
+        const Vec3 moved = positions[i] - builtPositions[i];
+        if (!(moved.dot(moved) < limit))  // also where a position is not a number
+            return false;
+    }
+    return true;
+}
+
+void NeighborList::rebuild(const std::vector<Vec3>& positions, const Vec3* boxVectors) {
+    for (size_t i = 0; i < positions.size(); i++)
+        if (!std::isfinite(positions[i].dot(positions[i])))
+            throw OpenMM::OpenMMException(
+                "CGForce: the position of bead " + std::to_string(i) +
+                " is not finite; check the starting positions, or shorten the time step");
+    double usedSkin = skin;
+    if (boxVectors != nullptr) {
+        box.emplace(boxVectors);
+        std::copy(boxVectors, boxVectors + 3, builtBox);
+        // Beyond half the box the minimum image is not exact, so the list cannot promise more than that.
+        usedSkin = std::min(skin, std::max(0.0, box->getSmallestWidth() / 2 - cutoff));
+    } else
+        box.reset();
+    builtPositions = positions;
+    validDistance = usedSkin / 2;
+    sortIntoCells(positions, cutoff + usedSkin);
+    const int beads = static_cast<int>(positions.size()), threads = static_cast<int>(shares.size());
+    for (int i = 0; i < threads; i++) {
+        shares[i].begin = static_cast<int>(static_cast<int64_t>(beads) * i / threads);
+        shares[i].end = static_cast<int>(static_cast<int64_t>(beads) * (i + 1) / threads);
+    }
+    parallel.run([&](int thread) { findPairs(shares[thread], cutoff + usedSkin); });
+}
+
+void NeighborList::sortIntoCells(const std::vector<Vec3>& positions, double radius) {
+    const int beads = static_cast<int>(positions.size());
+    std::vector<Vec3> places(beads);  // in units of the box (or bounding box), from 0 to 1
+    std::array<double, 3> extent;
+    if (box) {
+        extent = box->getFaceDistances();
+        for (int i = 0; i < beads; i++) {
+            places[i] = box->getFractional(positions[i]);
+            for (int d = 0; d < 3; d++)
+                places[i][d] -= std::floor(places[i][d]);
+        }
+    } else {
+        Vec3 low = positions[0], high = positions[0];
+        for (const Vec3& r : positions)
+            for (int d = 0; d < 3; d++) {
+                low[d] = std::min(low[d], r[d]);
+                high[d] = std::max(high[d], r[d]);
+            }
+        for (int d = 0; d < 3; d++)
+            extent[d] = std::max(high[d] - low[d], 1e-9);
+        for (int i = 0; i < beads; i++)
+            for (int d = 0; d < 3; d++)
+                places[i][d] = (positions[i][d] - low[d]) / extent[d];
+    }
+    // More cells than beads would only cost memory (beads of a molecule can be far apart without a box).
+    const int most = std::max(1, static_cast<int>(2 * std::cbrt(beads)));
+    for (int d = 0; d < 3; d++)
+        cells[d] = static_cast<int>(std::clamp(std::floor(extent[d] / radius), 1.0, static_cast<double>(most)));
+    cellOfBead.resize(beads);
+    cellStart.assign(cells[0] * cells[1] * cells[2] + 1, 0);
+    for (int i = 0; i < beads; i++) {
+        int cell = 0;
+        for (int d = 2; d >= 0; d--)
+            cell = cell * cells[d] + std::min(static_cast<int>(places[i][d] * cells[d]), cells[d] - 1);
+        cellOfBead[i] = cell;
+        cellStart[cell + 1]++;
+    }
+    for (size_t cell = 1; cell < cellStart.size(); cell++)
+        cellStart[cell] += cellStart[cell - 1];
+    order.resize(beads);
+    sorted.resize(beads);
+    std::vector<int> next(cellStart.begin(), cellStart.end() - 1);
+    for (int i = 0; i < beads; i++)
+        order[next[cellOfBead[i]]++] = i;
+    for (int i = 0; i < beads; i++)
+        sorted[i] = positions[order[i]];
+}
+
+void NeighborList::findPairs(Share& share, double radius) const {
+    const double limit = radius * radius;
+    const auto search = [&](int i, int from, int to, std::vector<int>& found) {
+        const Vec3 center = sorted[i];
+        for (int j = from; j < to; j++) {
+            double x = sorted[j][0] - center[0], y = sorted[j][1] - center[1], z = sorted[j][2] - center[2];
+            if (box)
+                box->wrap(x, y, z);
+            if (x * x + y * y + z * z < limit)
+                found.push_back(j);
+        }
+    };
+    share.first.assign(1, 0);
+    share.middle.clear();
+    share.neighbors.clear();
+    std::vector<int> foreign;
+    for (int i = share.begin; i < share.end; i++) {
+        foreign.clear();
+        int range[3][3], count[3];  // the cells to look at along each direction, none twice
+        int cell = cellOfBead[order[i]];
+        for (int d = 0; d < 3; d++) {
+            const int here = cell % cells[d];
+            cell /= cells[d];
+            count[d] = 0;
+            for (int offset = -1; offset <= 1; offset++) {
+                int there = here + offset;
+                if (box)
+                    there = (there + cells[d]) % cells[d];
+                if (there >= 0 && there < cells[d] && std::find(range[d], range[d] + count[d], there) == range[d] + count[d])
+                    range[d][count[d]++] = there;
+            }
+        }
+        for (int a = 0; a < count[2]; a++)
+            for (int b = 0; b < count[1]; b++)
+                for (int c = 0; c < count[0]; c++) {
+                    const int other = (range[2][a] * cells[1] + range[1][b]) * cells[0] + range[0][c];
+                    const int from = cellStart[other], to = cellStart[other + 1];
+                    search(i, std::max(from, i + 1), std::min(to, share.end), share.neighbors);
+                    search(i, from, std::min(to, share.begin), foreign);
+                    search(i, std::max(from, share.end), to, foreign);
+                }
+        share.middle.push_back(static_cast<int>(share.neighbors.size()));
+        share.neighbors.insert(share.neighbors.end(), foreign.begin(), foreign.end());
+        share.first.push_back(static_cast<int>(share.neighbors.size()));
+    }
+}
+
+void listPairs(NeighborList& list, const std::vector<Vec3>& positions, const Vec3* box, double cutoff,
+               std::vector<int64_t>& rows, std::vector<int64_t>& columns) {
+    list.update(positions, box);
+    rows.clear();
+    columns.clear();
+    const auto& order = list.getOrder();
+    std::optional<PeriodicBox> periodic;
+    if (box != nullptr)
+        periodic.emplace(box);
+    for (const NeighborList::Share& share : list.getShares())
+        for (int i = share.begin; i < share.end; i++)
+            for (int k = share.first[i - share.begin]; k < share.middle[i - share.begin]; k++) {
+                const int row = order[i], column = order[share.neighbors[k]];
+                double x = positions[column][0] - positions[row][0], y = positions[column][1] - positions[row][1],
+                       z = positions[column][2] - positions[row][2];
+                if (periodic)
+                    periodic->wrap(x, y, z);
+                if (x * x + y * y + z * z < cutoff * cutoff) {
+                    rows.push_back(row);
+                    columns.push_back(column);
+                }
+            }
+}
+
+}  // namespace OpenMMCG

@@ -1,0 +1,73 @@
+#pragma once
+#include <optional>
+#include <vector>
+
+#include "Parallel.h"
+#include "PeriodicBox.h"
+#include "openmm/Vec3.h"
+
+namespace OpenMMCG {
+
+/**
+ * All pairs of beads closer than cutoff + skin, found through a cell list in time linear in the number of beads, and
+ * valid until a bead has moved half the skin or the box has changed.
+ *
+ * Beads are renumbered so that neighbors in space are neighbors in memory; indices below are positions in getOrder().
+ * Each thread owns a contiguous share of them. A pair within one share is listed once, under its lower bead; a pair
+ * across shares is listed by both, so that a thread can finish its own beads without writing to another's.
+ */
+class NeighborList {
+public:
+    /** The pairs of the beads begin … end-1. */
+    struct Share {
+        int begin = 0, end = 0;
+        std::vector<int> first;      ///< [beads + 1] where the neighbors of a bead start
+        std::vector<int> middle;     ///< [beads] from first to middle: beads of this share; then: of others
+        std::vector<int> neighbors;  ///< candidate neighbors
+    };
+    /** @param cutoff, skin  in nm */
+    NeighborList(double cutoff, double skin, Parallel& parallel);
+    /**
+     * Make the list valid for these positions.
+     *
+     * @param positions  nm
+     * @param box  three vectors in reduced form, nm, or nullptr
+     * @return whether the list was rebuilt (and with it the order of the beads)
+     */
+    bool update(const std::vector<OpenMM::Vec3>& positions, const OpenMM::Vec3* box);
+    /** The bead at each place of the new numbering. */
+    const std::vector<int>& getOrder() const {
+        return order;
+    }
+    const std::vector<Share>& getShares() const {
+        return shares;
+    }
+    /** The box of the last update. */
+    const std::optional<PeriodicBox>& getBox() const {
+        return box;
+    }
+
+private:
+    bool isValid(const std::vector<OpenMM::Vec3>& positions, const OpenMM::Vec3* boxVectors) const;
+    void rebuild(const std::vector<OpenMM::Vec3>& positions, const OpenMM::Vec3* boxVectors);
+    void sortIntoCells(const std::vector<OpenMM::Vec3>& positions, double radius);
+    void findPairs(Share& share, double radius) const;
+    double cutoff, skin, validDistance = 0;
+    Parallel& parallel;
+    std::vector<OpenMM::Vec3> builtPositions, sorted;
+    OpenMM::Vec3 builtBox[3];
+    std::optional<PeriodicBox> box;
+    int cells[3] = {1, 1, 1};
+    std::vector<int> order, cellOfBead, cellStart;
+    std::vector<Share> shares;
+};
+
+/**
+ * Every pair of beads closer than the cutoff, once, in the numbering of the positions.
+ *
+ * @param list  a list of one share; it is brought up to date
+ */
+void listPairs(NeighborList& list, const std::vector<OpenMM::Vec3>& positions, const OpenMM::Vec3* box, double cutoff,
+               std::vector<int64_t>& rows, std::vector<int64_t>& columns);
+
+}  // namespace OpenMMCG

@@ -1,0 +1,35 @@
+#pragma once
+#include <string>
+#include <vector>
+
+#include "../force/ModelArchive.h"
+#include "Kernels.h"
+
+namespace OpenMMCG {
+
+/**
+ * The program of a filter-convolution network as docs/design.md defines it: operations in the order of evaluation,
+ * each writing one value (rows of channels, one row per bead), the last one the readout.
+ */
+struct CompiledNetwork {
+    enum class Kind { Embedding, Dense, Convolution, Sum, Readout };
+    struct Operation {
+        Kind kind;
+        std::vector<int> inputs;
+        int output = -1;  ///< none for the readout
+        int channels = 0;
+        Activation activation = Activation::Identity;
+        std::vector<float> weight, bias;  ///< dense: [in, out]; embedding: [types, channels]; readout: [in], [1]
+        std::vector<float> table;         ///< [cells + 1, 2, channels]
+        int cells = 0;
+    };
+    double cutoff;              ///< nm
+    int types;                  ///< number of bead types
+    std::vector<int> channels;  ///< of each value
+    std::vector<Operation> operations;
+
+    /** Read and check it; errors name the source and the operation. */
+    explicit CompiledNetwork(const ModelArchive& model);
+};
+
+}  // namespace OpenMMCG

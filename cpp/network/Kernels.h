@@ -1,0 +1,66 @@
+#pragma once
+
+namespace OpenMMCG {
+
+enum class Activation { Identity, Tanh, ShiftedSoftplus };
+
+/** Numbers per row of every array are rounded up to a multiple of this, so that loops have no remainder. */
+constexpr int channelBlock = 16;
+
+/**
+ * The pairs of one thread's beads that are within the cutoff.
+ *
+ * A pair from first to middle is listed once and stands for both directions; from middle to the next first it is
+ * listed by the owners of both its beads, and each of them fills in its own bead only.
+ */
+template <class Real>
+struct Edges {
+    int begin, end;        ///< the thread's beads
+    const int* first;      ///< [beads + 1]
+    const int* middle;     ///< [beads]
+    const int* neighbor;   ///< the other bead
+    const int* cell;       ///< table cell in which the distance lies
+    const Real* fraction;  ///< and where in the cell, 0 to 1
+};
+
+/** Tabulated filter: at each knot `stride` values, then `stride` slopes times the width of a cell. */
+template <class Real>
+struct FilterTable {
+    const Real* knots;
+    int stride;
+    Real inverseWidth;  ///< 1/nm
+};
+
+/** Rows of features, found by bead, or by bead type where `type` is not null. */
+template <class Real>
+struct Features {
+    const Real* values;
+    const int* type;
+};
+
+/** The inner loops of the primitives, compiled for several instruction sets. */
+template <class Real>
+struct Kernels {
+    /** y_i = Σ_j x_j ∘ W(r_ij) for the thread's beads. */
+    void (*convolve)(const Edges<Real>& edges, const FilterTable<Real>& table, const Features<Real>& x, Real* y);
+    /**
+     * Adjoint of convolve, given yGradient = ∂E/∂y of all beads.
+     *
+     * @param xGradient  ∂E/∂x of the thread's beads is added here; may be null
+     * @param edgeGradient  ∂E/∂r of each edge is added here
+     */
+    void (*convolveAdjoint)(const Edges<Real>& edges, const FilterTable<Real>& table, const Features<Real>& x,
+                            const Real* yGradient, Real* xGradient, Real* edgeGradient);
+    /** values ← f(values + bias), row by row; the derivative f' goes to `derivatives` unless that is null. */
+    void (*activate)(Activation activation, int rows, int stride, const Real* bias, Real* values, Real* derivatives);
+    /** values ← values ∘ factors */
+    void (*multiply)(int count, const Real* factors, Real* values);
+    /** values ← values + terms */
+    void (*add)(int count, const Real* terms, Real* values);
+};
+
+/** The kernels for the best instruction set this processor has. */
+template <class Real>
+const Kernels<Real>& getKernels();
+
+}  // namespace OpenMMCG

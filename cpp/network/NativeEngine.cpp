@@ -1,0 +1,79 @@
+#include "NativeEngine.h"
+
+#include <algorithm>
+
+#include "../neighbors/NeighborList.h"
+#include "../neighbors/Parallel.h"
+#include "NetworkEvaluator.h"
+#include "openmm/OpenMMException.h"
+
+using OpenMM::Vec3;
+
+namespace OpenMMCG {
+
+namespace {
+
+/** Fewer beads than this for each thread cost more to hand out than to do. */
+const int beadsPerThread = 64;
+
+template <class Real>
+class NativeEngine : public Engine {
+public:
+    NativeEngine(const CompiledNetwork& network, const EngineSettings& settings)
+        : cutoff(network.cutoff), types(settings.types),
+          parallel(std::clamp(static_cast<int>(types.size()) / beadsPerThread, 1, settings.threads)),
+          neighbors(cutoff, verletSkin, parallel), evaluator(network, parallel), edges(parallel.getThreads()) {}
+
+    void evaluate(const EngineRequest& request, EngineResult& result) override {
+        if (types.empty())
+            return;
+        const bool rebuilt = neighbors.update(request.positions, request.box);
+        const std::vector<int>& order = neighbors.getOrder();
+        const int beads = static_cast<int>(order.size());
+        if (rebuilt) {
+            std::vector<int> sortedTypes(beads);
+            for (int i = 0; i < beads; i++)
+                sortedTypes[i] = types[order[i]];
+            evaluator.setTypes(sortedTypes);
+            positions.resize(beads);
+            forces.resize(beads);
+        }
+        for (int i = 0; i < beads; i++)
+            positions[i] = request.positions[order[i]];
+        parallel.run([&](int thread) {
+            edges[thread].update(neighbors.getShares()[thread], positions, neighbors.getBox(), cutoff);
+        });
+        result.energy = evaluator.evaluate(edges, request.forces, request.energy);
+        if (request.forces) {
+            std::fill(forces.begin(), forces.end(), Vec3());
+            parallel.run([&](int thread) { edges[thread].addForces(forces); });
+            result.forces.resize(beads);
+            for (int i = 0; i < beads; i++)
+                result.forces[order[i]] = forces[i];
+        }
+    }
+
+private:
+    static constexpr double verletSkin = 0.1;  // nm
+    double cutoff;
+    std::vector<int> types;
+    Parallel parallel;
+    NeighborList neighbors;
+    NetworkEvaluator<Real> evaluator;
+    std::vector<EdgeList<Real>> edges;
+    std::vector<Vec3> positions, forces;  // in the order of the neighbor list
+};
+
+}  // namespace
+
+std::unique_ptr<Engine> createNativeEngine(const ModelArchive& model, const EngineSettings& settings) {
+    if (!settings.derivatives.empty())
+        model.fail("runs on the native engine, which has no derivatives with respect to global parameters; choose "
+                   "engine=\"torchscript\"");
+    const CompiledNetwork network(model);
+    if (settings.doublePrecision)
+        return std::make_unique<NativeEngine<double>>(network, settings);
+    return std::make_unique<NativeEngine<float>>(network, settings);
+}
+
+}  // namespace OpenMMCG

@@ -1,0 +1,128 @@
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <sstream>
+
+#include "../force/CGForce.h"
+#include "../neighbors/NeighborList.h"
+#include "openmm/Context.h"
+#include "openmm/OpenMMException.h"
+#include "openmm/serialization/XmlSerializer.h"
+
+namespace py = pybind11;
+using namespace OpenMMCG;
+
+namespace {
+
+using Array = py::array_t<double, py::array::c_style | py::array::forcecast>;
+
+/** The object behind a SWIG proxy, given `int(proxy.this)`. */
+CGForce& forceAt(uintptr_t address) {
+    auto* force = dynamic_cast<CGForce*>(reinterpret_cast<OpenMM::Force*>(address));
+    if (force == nullptr)
+        throw py::type_error("this Force is not a CGForce");
+    return *force;
+}
+
+std::vector<char> toVector(const py::bytes& bytes) {
+    const std::string_view view = bytes;
+    return std::vector<char>(view.begin(), view.end());
+}
+
+std::string toXml(const CGForce& force) {
+    std::ostringstream stream;
+    OpenMM::XmlSerializer::serialize<OpenMM::Force>(&force, "Force", stream);
+    return stream.str();
+}
+
+std::vector<OpenMM::Vec3> toVectors(const Array& array, const std::string& name) {
+    if (array.ndim() != 2 || array.shape(1) != 3)
+        throw py::value_error(name + " must have the shape [N, 3]");
+    std::vector<OpenMM::Vec3> vectors(array.shape(0));
+    for (size_t i = 0; i < vectors.size(); i++)
+        vectors[i] = OpenMM::Vec3(array.at(i, 0), array.at(i, 1), array.at(i, 2));
+    return vectors;
+}
+
+py::tuple neighborPairs(const Array& positions, const std::optional<Array>& box, double cutoff) {
+    if (!(cutoff > 0))
+        throw py::value_error("the cutoff must be positive");
+    const std::vector<OpenMM::Vec3> places = toVectors(positions, "positions");
+    std::vector<OpenMM::Vec3> vectors;
+    if (box) {
+        vectors = toVectors(*box, "box");
+        if (vectors.size() != 3)
+            throw py::value_error("box must have the shape [3, 3]");
+        if (2 * cutoff > PeriodicBox(vectors.data()).getSmallestWidth())
+            throw py::value_error("the cutoff of " + std::to_string(cutoff) +
+                                  " nm is more than half the smallest width of the box");
+    }
+    std::vector<int64_t> rows, columns;
+    if (!places.empty()) {
+        Parallel parallel(1);
+        NeighborList list(cutoff, 0, parallel);
+        listPairs(list, places, box ? vectors.data() : nullptr, cutoff, rows, columns);
+    }
+    return py::make_tuple(py::array_t<int64_t>(rows.size(), rows.data()),
+                          py::array_t<int64_t>(columns.size(), columns.data()));
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_openmmcg, module) {
+    module.doc() = "The C++ side of openmmcg. Forces are given by the address of the C++ object, int(force.this).";
+    py::register_exception_translator([](std::exception_ptr pointer) {
+        try {
+            if (pointer)
+                std::rethrow_exception(pointer);
+        } catch (const OpenMM::OpenMMException& error) {
+            py::set_error(py::module_::import("openmm").attr("OpenMMException"), error.what());
+        }
+    });
+    module.def("force_xml_from_file", [](const std::string& path) { return toXml(CGForce(path)); });
+    module.def("force_xml_from_bytes", [](const py::bytes& bytes) { return toXml(CGForce(toVector(bytes))); });
+    module.def("is_cgforce", [](uintptr_t address) {
+        return dynamic_cast<CGForce*>(reinterpret_cast<OpenMM::Force*>(address)) != nullptr;
+    });
+    module.def("get_model", [](uintptr_t force) {
+        const auto& bytes = forceAt(force).getModel().getBytes();
+        return py::bytes(bytes.data(), bytes.size());
+    });
+    module.def("set_model", [](uintptr_t force, const py::bytes& bytes) { forceAt(force).setModel(toVector(bytes)); });
+    module.def("has_compiled_network", [](uintptr_t force) { return forceAt(force).getModel().hasCompiledNetwork(); });
+    module.def("get_cutoff", [](uintptr_t force) { return forceAt(force).getModel().getDescription().cutoff; });
+    module.def("get_bead_types", [](uintptr_t force) {
+        std::vector<std::string> names;
+        for (const auto& type : forceAt(force).getModel().getDescription().beadTypes)
+            names.push_back(type.name);
+        return names;
+    });
+    module.def("get_engine", [](uintptr_t force) { return forceAt(force).getEngine(); });
+    module.def("set_engine", [](uintptr_t force, const std::string& engine) { forceAt(force).setEngine(engine); });
+    module.def("get_particles", [](uintptr_t force) { return forceAt(force).getParticles(); });
+    module.def("set_particles",
+               [](uintptr_t force, const std::vector<int>& particles) { forceAt(force).setParticles(particles); });
+    module.def("get_types", [](uintptr_t force) { return forceAt(force).getTypes(); });
+    module.def("set_types", [](uintptr_t force, const std::vector<int>& types) { forceAt(force).setTypes(types); });
+    module.def("set_periodic",
+               [](uintptr_t force, bool periodic) { forceAt(force).setUsesPeriodicBoundaryConditions(periodic); });
+    module.def("get_global_parameters", [](uintptr_t force) {
+        std::map<std::string, double> parameters;
+        for (const auto& parameter : forceAt(force).getGlobalParameters())
+            parameters[parameter.name] = parameter.defaultValue;
+        return parameters;
+    });
+    module.def("set_global_parameter_default", [](uintptr_t force, const std::string& name, double value) {
+        forceAt(force).setGlobalParameterDefault(name, value);
+    });
+    module.def("get_energy_parameter_derivatives",
+               [](uintptr_t force) { return forceAt(force).getEnergyParameterDerivatives(); });
+    module.def("add_energy_parameter_derivative", [](uintptr_t force, const std::string& name) {
+        forceAt(force).addEnergyParameterDerivative(name);
+    });
+    module.def("update_parameters_in_context", [](uintptr_t force, uintptr_t context) {
+        forceAt(force).updateParametersInContext(*reinterpret_cast<OpenMM::Context*>(context));
+    });
+    module.def("neighbor_pairs", &neighborPairs, py::arg("positions"), py::arg("box").none(true), py::arg("cutoff"));
+}

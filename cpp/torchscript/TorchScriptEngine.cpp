@@ -1,0 +1,214 @@
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/script.h>
+
+#include <algorithm>
+#include <sstream>
+
+#include "../force/Engine.h"
+#include "../neighbors/NeighborList.h"
+#include "InterpreterLock.h"
+#include "openmm/OpenMMException.h"
+
+using OpenMM::OpenMMException;
+using OpenMM::Vec3;
+
+namespace OpenMMCG {
+
+namespace {
+
+/** Lets torch use this many threads, as the platform was told, and puts the user's setting back. */
+class TorchThreads {
+public:
+    explicit TorchThreads(int threads) : before(at::get_num_threads()) {
+        if (threads != before)
+            at::set_num_threads(threads);
+        changed = threads != before;
+    }
+    ~TorchThreads() {
+        if (changed)
+            at::set_num_threads(before);
+    }
+
+private:
+    int before;
+    bool changed;
+};
+
+/** Runs any TorchScript module that follows one of the contracts of docs/model-contract.md. */
+class TorchScriptEngine : public Engine {
+public:
+    TorchScriptEngine(const ModelArchive& model, const EngineSettings& settings)
+        : source(model.getSource()), description(model.getDescription()), settings(settings), parallel(1),
+          neighbors(description.cutoff, verletSkin, parallel) {
+        const ReleaseInterpreterLock release;
+        const bool isDouble =
+            description.dtype == "float64" || (description.dtype == "any" && settings.doublePrecision);
+        dtype = isDouble ? torch::kFloat64 : torch::kFloat32;
+        try {
+            std::istringstream stream(std::string(model.getBytes().begin(), model.getBytes().end()));
+            module = torch::jit::load(stream, torch::kCPU);
+            module.to(dtype);
+            module.eval();
+            checkArguments();
+            module = torch::jit::freeze(module);
+        } catch (const c10::Error& error) {
+            model.fail(std::string("cannot be loaded as a TorchScript module. If its operators are registered from "
+                                   "Python, import the package that does so before making the Context. libtorch "
+                                   "says: ") +
+                       error.what_without_backtrace());
+        }
+        types = torch::tensor(std::vector<int64_t>(settings.types.begin(), settings.types.end()), torch::kInt64);
+    }
+
+    void evaluate(const EngineRequest& request, EngineResult& result) override {
+        const ReleaseInterpreterLock release;
+        const TorchThreads threads(settings.threads);
+        try {
+            compute(request, result);
+        } catch (const c10::Error& error) {
+            fail(std::string("could not be evaluated; libtorch says: ") + error.what_without_backtrace());
+        }
+    }
+
+private:
+    static constexpr double verletSkin = 0.1;  // nm
+
+    [[noreturn]] void fail(const std::string& problem) const {
+        throw OpenMMException("CGForce: the TorchScript module of " + source + " " + problem);
+    }
+
+    bool suppliesNeighbors() const {
+        return description.contract == "neighbor-list";
+    }
+
+    void checkArguments() const {
+        const auto method = module.find_method("forward");
+        if (!method)
+            fail("has no method forward");
+        const size_t own = suppliesNeighbors() ? 5 : settings.periodic ? 2 : 1;
+        const auto& arguments = method->function().getSchema().arguments();
+        const size_t given = own + description.globalParameters.size() + 1;  // and self
+        const size_t required = std::count_if(arguments.begin(), arguments.end(),
+                                              [](const c10::Argument& a) { return !a.default_value().has_value(); });
+        if (given < required || given > arguments.size())
+            fail("takes " + std::to_string(arguments.size() - 1) + " arguments; the contract '" + description.contract +
+                 "' passes " + std::to_string(given - 1) + ": " +
+                 (suppliesNeighbors()   ? "positions, box, types, rows, columns"
+                  : settings.periodic ? "positions, box"
+                                      : "positions") +
+                 (description.globalParameters.empty() ? "" : " and the global parameters") +
+                 " (docs/model-contract.md)");
+    }
+
+    static torch::Tensor toTensor(const Vec3* vectors, int64_t count) {
+        static_assert(sizeof(Vec3) == 3 * sizeof(double));
+        return torch::from_blob(const_cast<Vec3*>(vectors), {count, 3}, torch::kFloat64);
+    }
+
+    void compute(const EngineRequest& request, EngineResult& result) {
+        const int64_t beads = static_cast<int64_t>(request.positions.size());
+        const bool differentiate = request.forces && (!description.outputsForces || !settings.derivatives.empty());
+        const torch::AutoGradMode mode(differentiate);
+        torch::Tensor positions = toTensor(request.positions.data(), beads).to(dtype, false, true);
+        if (request.forces && !description.outputsForces)
+            positions.requires_grad_(true);
+        std::vector<torch::jit::IValue> arguments{positions};
+        if (suppliesNeighbors() || settings.periodic)
+            arguments.emplace_back(request.box != nullptr ? toTensor(request.box, 3).to(dtype, false, true)
+                                                          : torch::empty({0}, dtype));
+        if (suppliesNeighbors()) {
+            listPairs(neighbors, request.positions, request.box, description.cutoff, rows, columns);
+            const int64_t pairs = static_cast<int64_t>(rows.size());
+            arguments.emplace_back(types);
+            arguments.emplace_back(torch::from_blob(rows.data(), {pairs}, torch::kInt64));
+            arguments.emplace_back(torch::from_blob(columns.data(), {pairs}, torch::kInt64));
+        }
+        std::vector<torch::Tensor> parameters;
+        for (size_t i = 0; i < request.parameters.size(); i++) {
+            torch::Tensor parameter = torch::tensor(request.parameters[i], dtype);
+            if (request.forces && isDifferentiated(description.globalParameters[i].name))
+                parameter.requires_grad_(true);
+            parameters.push_back(parameter);
+            arguments.emplace_back(parameter);
+        }
+        const torch::jit::IValue output = module.forward(arguments);
+        torch::Tensor energy, forces;
+        readOutput(output, beads, energy, forces);
+        if (request.energy)
+            result.energy = energy.to(torch::kFloat64).item<double>();
+        if (!request.forces)
+            return;
+        if (differentiate)
+            forces = differentiateEnergy(energy, positions, parameters, forces, result);
+        forces = forces.detach().to(torch::kFloat64).contiguous();
+        const Vec3* values = reinterpret_cast<const Vec3*>(forces.data_ptr<double>());
+        result.forces.assign(values, values + beads);
+    }
+
+    bool isDifferentiated(const std::string& name) const {
+        return std::find(settings.derivatives.begin(), settings.derivatives.end(), name) != settings.derivatives.end();
+    }
+
+    void readOutput(const torch::jit::IValue& output, int64_t beads, torch::Tensor& energy,
+                    torch::Tensor& forces) const {
+        if (description.outputsForces) {
+            if (!output.isTuple() || output.toTupleRef().elements().size() != 2 ||
+                !output.toTupleRef().elements()[0].isTensor() || !output.toTupleRef().elements()[1].isTensor())
+                fail("is declared to return (energy, forces), but returns something else");
+            energy = output.toTupleRef().elements()[0].toTensor();
+            forces = output.toTupleRef().elements()[1].toTensor();
+            if (forces.sizes() != torch::IntArrayRef({beads, 3}))
+                fail("returns forces of another shape than [N, 3]");
+        } else {
+            if (!output.isTensor())
+                fail("must return the energy as one tensor; if it returns (energy, forces), say so with "
+                     "outputs_forces=True");
+            energy = output.toTensor();
+        }
+        if (energy.numel() != 1)
+            fail("returns an energy of " + std::to_string(energy.numel()) + " numbers; sum it to one");
+    }
+
+    /** Fills in the derivatives with respect to global parameters; returns the forces. */
+    torch::Tensor differentiateEnergy(const torch::Tensor& energy, const torch::Tensor& positions,
+                                      const std::vector<torch::Tensor>& parameters, const torch::Tensor& given,
+                                      EngineResult& result) const {
+        std::vector<torch::Tensor> inputs;
+        if (!description.outputsForces)
+            inputs.push_back(positions);
+        for (const std::string& name : settings.derivatives)
+            for (size_t i = 0; i < parameters.size(); i++)
+                if (description.globalParameters[i].name == name)
+                    inputs.push_back(parameters[i]);
+        std::vector<torch::Tensor> gradients(inputs.size());
+        if (energy.requires_grad())  // else the energy is a constant
+            gradients = torch::autograd::grad({energy.reshape({})}, inputs, {}, std::nullopt, false, true);
+        const size_t first = description.outputsForces ? 0 : 1;
+        result.derivatives.clear();
+        for (size_t i = first; i < gradients.size(); i++)
+            result.derivatives.push_back(gradients[i].defined() ? gradients[i].item<double>() : 0.0);
+        if (description.outputsForces)
+            return given;
+        return gradients[0].defined() ? -gradients[0] : torch::zeros_like(positions);
+    }
+
+    std::string source;
+    ModelDescription description;
+    EngineSettings settings;
+    torch::ScalarType dtype;
+    torch::jit::Module module;
+    torch::Tensor types;
+    Parallel parallel;
+    NeighborList neighbors;
+    std::vector<int64_t> rows, columns;
+};
+
+}  // namespace
+
+}  // namespace OpenMMCG
+
+extern "C" __attribute__((visibility("default"))) OpenMMCG::Engine* openmmcgCreateTorchScriptEngine(
+    const OpenMMCG::ModelArchive& model, const OpenMMCG::EngineSettings& settings) {
+    return new OpenMMCG::TorchScriptEngine(model, settings);
+}

@@ -1,0 +1,25 @@
+"""OpenMM-CG: machine-learned coarse-grained molecular dynamics in OpenMM at native force-field speed."""
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from openmmcg.force import CGForce
+
+if TYPE_CHECKING:
+    from openmmcg.potentials import CGPotential
+
+try:
+    __version__ = version("openmm-cg")
+except PackageNotFoundError:  # run from a source tree
+    __version__ = "0+unknown"
+
+__all__ = ["CGForce", "CGPotential", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported on demand: whoever only runs a force should not wait for the rest.
+    if name == "CGPotential":
+        from openmmcg.potentials import CGPotential
+
+        return CGPotential
+    raise AttributeError(f"module 'openmmcg' has no attribute '{name}'")

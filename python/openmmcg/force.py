@@ -1,0 +1,186 @@
+"""CGForce for Python: an OpenMM ``Force`` whose C++ object the plugin makes, without SWIG of our own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import openmm
+
+from openmmcg import _openmmcg
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["CGForce"]
+
+
+class CGForce(openmm.Force):
+    """A coarse-grained potential given by a neural network, as one Force of an OpenMM System.
+
+    Parameters
+    ----------
+    model
+        A file written by :meth:`openmmcg.CGPotential.save`, its bytes, or a ``torch.jit.ScriptModule`` wrapped by
+        :func:`openmmcg.potentials.describe_module`.
+    types
+        The bead type of each bead, by name or by index into the model's bead types; not needed where the model has
+        one type only.
+    particles
+        The particles that are beads, in the order of ``types``; all of the System's particles by default.
+    periodic
+        Whether distances are those of the minimum image. The cutoff may be at most half the smallest box width.
+    engine
+        ``"native"`` (needs a compiled network in the file), ``"torchscript"``, or ``"auto"``: native where possible.
+
+    Raises
+    ------
+    openmm.OpenMMException
+        Where the model cannot be read, names no such bead type, or (when the Context is made) does not fit the
+        System.
+
+    Notes
+    -----
+    The XML of a System that holds a CGForce contains the model, so it needs no other file; ``import openmmcg`` before
+    reading it. ``system.getForce(i)`` gives a plain ``openmm.Force``; :meth:`CGForce.of` turns it back.
+
+    Examples
+    --------
+    >>> import openmm
+    >>> from openmmcg import CGForce
+    >>> system = openmm.System()
+    >>> for _ in range(512):
+    ...     _ = system.addParticle(18.015)
+    >>> system.setDefaultPeriodicBoxVectors((2.5, 0, 0), (0, 2.5, 0), (0, 0, 2.5))
+    >>> index = system.addForce(CGForce("water.pt", periodic=True))  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | bytes | torch.jit.ScriptModule,
+        *,
+        types: Sequence[int | str] | None = None,
+        particles: Sequence[int] | None = None,
+        periodic: bool = False,
+        engine: str = "auto",
+    ) -> None:
+        if isinstance(model, (str, os.PathLike)):
+            xml = _openmmcg.force_xml_from_file(str(Path(model).expanduser()))
+        elif isinstance(model, (bytes, bytearray)):
+            xml = _openmmcg.force_xml_from_bytes(bytes(model))
+        else:
+            xml = "todo"
+        # The SWIG proxy of the C++ object that the plugin's serialization proxy makes becomes our own.
+        self.this = openmm.XmlSerializer.deserialize(xml).this
+        self.setEngine(engine)
+        self.setUsesPeriodicBoundaryConditions(periodic)
+        if particles is not None:
+            self.setParticles(particles)
+        if types is not None:
+            self.setTypes(types)
+
+    @property
+    def _address(self) -> int:
+        return int(self.this)
+
+    @classmethod
+    def of(cls, force: openmm.Force) -> CGForce:
+        """The CGForce behind a plain proxy, for example ``CGForce.of(system.getForce(0))``.
+
+        Raises
+        ------
+        TypeError
+            Where the force is of another kind.
+        """
+        if not _openmmcg.is_cgforce(int(force.this)):
+            raise TypeError(f"{force.getName()} is not a CGForce")
+        result = cls.__new__(cls)
+        result.this = force.this
+        return result
+
+    def __copy__(self) -> CGForce:
+        return CGForce.of(openmm.XmlSerializer.deserialize(openmm.XmlSerializer.serialize(self)))
+
+    def __deepcopy__(self, memo: Any) -> CGForce:
+        return self.__copy__()
+
+    def getModel(self) -> bytes:
+        """The bytes of the model file."""
+        return _openmmcg.get_model(self._address)
+
+    def setModel(self, model: str | os.PathLike[str] | bytes) -> None:
+        """Replace the model; a running Context takes it over by :meth:`updateParametersInContext`."""
+        _openmmcg.set_model(self._address, CGForce(model).getModel())
+
+    def hasCompiledNetwork(self) -> bool:
+        """Whether the model can run on the native engine."""
+        return _openmmcg.has_compiled_network(self._address)
+
+    def getCutoff(self) -> float:
+        """The distance in nm beyond which beads do not interact; 0 where the model does not say."""
+        return _openmmcg.get_cutoff(self._address)
+
+    def getBeadTypes(self) -> list[str]:
+        """The names of the model's bead types."""
+        return _openmmcg.get_bead_types(self._address)
+
+    def getEngine(self) -> str:
+        """``"auto"``, ``"native"`` or ``"torchscript"``."""
+        return _openmmcg.get_engine(self._address)
+
+    def setEngine(self, engine: str) -> None:
+        """Choose the engine, see the class."""
+        _openmmcg.set_engine(self._address, engine)
+
+    def getParticles(self) -> list[int]:
+        """The particles that are beads; empty: all."""
+        return _openmmcg.get_particles(self._address)
+
+    def setParticles(self, particles: Sequence[int]) -> None:
+        """Choose the particles that are beads; empty: all."""
+        _openmmcg.set_particles(self._address, [int(particle) for particle in particles])
+
+    def getTypes(self) -> list[int]:
+        """The bead type of each bead; empty: all are the model's only type."""
+        return _openmmcg.get_types(self._address)
+
+    def setTypes(self, types: Sequence[int | str]) -> None:
+        """Give the bead type of each bead, by name or index."""
+        known = {name: index for index, name in enumerate(self.getBeadTypes())}
+        indices = []
+        for bead, type_ in enumerate(types):
+            if isinstance(type_, str) and type_ not in known:
+                raise openmm.OpenMMException(
+                    f"CGForce: bead {bead} has the unknown bead type '{type_}'; the model knows {', '.join(known)}"
+                )
+            indices.append(known[type_] if isinstance(type_, str) else int(type_))
+        _openmmcg.set_types(self._address, indices)
+
+    def setUsesPeriodicBoundaryConditions(self, periodic: bool) -> None:
+        """Whether distances are those of the minimum image."""
+        _openmmcg.set_periodic(self._address, periodic)
+
+    def getGlobalParameters(self) -> dict[str, float]:
+        """The model's global parameters and their defaults."""
+        return _openmmcg.get_global_parameters(self._address)
+
+    def setGlobalParameterDefaultValue(self, name: str, value: float) -> None:
+        """Set what a global parameter is in a new Context."""
+        _openmmcg.set_global_parameter_default(self._address, name, value)
+
+    def getEnergyParameterDerivatives(self) -> list[str]:
+        """The global parameters whose derivatives are computed."""
+        return _openmmcg.get_energy_parameter_derivatives(self._address)
+
+    def addEnergyParameterDerivative(self, name: str) -> None:
+        """Ask for dE/d(name) in ``State.getEnergyParameterDerivatives()`` (TorchScript engine; Reference and CPU)."""
+        _openmmcg.add_energy_parameter_derivative(self._address, name)
+
+    def updateParametersInContext(self, context: openmm.Context) -> None:
+        """Let a Context that holds this force use the present model.
+
+        Cutoff, bead types and global parameters must be those the Context was made with.
+        """
+        _openmmcg.update_parameters_in_context(self._address, int(context.this))

@@ -16,8 +16,7 @@ std::string encodeBase64(const std::vector<char>& bytes) {
         uint32_t group = 0;
         for (size_t j = i; j < i + 3; j++)
             group = group << 8 | (j < bytes.size() ? static_cast<uint8_t>(bytes[j]) : 0u);
-        for (size_t j = 0; j < 4; j++)
-            text += i + j > bytes.size() ? '=' : alphabet[group >> (18 - 6 * j) & 63];
+        for (size_t j = 0; j < 4; j++) text += i + j > bytes.size() ? '=' : alphabet[group >> (18 - 6 * j) & 63];
     }
     return text;
 }
@@ -26,15 +25,14 @@ std::vector<char> decodeBase64(const std::string& text) {
     static const std::array<int, 256> value = [] {
         std::array<int, 256> result;
         result.fill(-1);
-        for (int i = 0; i < 64; i++)
-            result[static_cast<uint8_t>(alphabet[i])] = i;
+        for (int i = 0; i < 64; i++) result[static_cast<uint8_t>(alphabet[i])] = i;
         return result;
     }();
     size_t length = text.size();
-    while (length > 0 && text[length - 1] == '=')
-        length--;
+    while (length > 0 && text[length - 1] == '=') length--;
     if (text.size() % 4 != 0 || text.size() - length > 2)
-        throw OpenMM::OpenMMException("CGForce: the model in the XML is truncated (its base64 text has an impossible length)");
+        throw OpenMM::OpenMMException(
+            "CGForce: the model in the XML is truncated (its base64 text has an impossible length)");
     std::vector<char> bytes;
     bytes.reserve(length * 3 / 4);
     uint32_t group = 0;

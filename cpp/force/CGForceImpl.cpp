@@ -26,10 +26,10 @@ EngineFactory loadTorchScriptFactory() {
     path = path.substr(0, path.rfind('/') + 1) + "libOpenMMCGTorch.so";
     void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (library == nullptr)
-        throw OpenMMException(
-            "CGForce: this model needs the TorchScript engine, which could not be loaded (" + std::string(dlerror()) +
-            "). It is built when torch is installed: pip install torch, then "
-            "pip install --no-build-isolation openmm-cg");
+        throw OpenMMException("CGForce: this model needs the TorchScript engine, which could not be loaded (" +
+                              std::string(dlerror()) +
+                              "). It is built when torch is installed: pip install torch, then "
+                              "pip install --no-build-isolation openmm-cg");
     void* factory = dlsym(library, torchScriptFactoryName);
     if (factory == nullptr)
         throw OpenMMException("CGForce: " + path + " is of another version of openmm-cg; install openmm-cg again");
@@ -39,15 +39,17 @@ EngineFactory loadTorchScriptFactory() {
 }  // namespace
 
 CGForceImpl::CGForceImpl(const CGForce& owner)
-    : CustomCPPForceImpl(owner), owner(owner), model(owner.model), particles(owner.getParticles()) {}
+    : CustomCPPForceImpl(owner), owner(owner), model(owner.model), particles(owner.getParticles()) {
+}
 
 void CGForceImpl::initialize(ContextImpl& context) {
     CustomCPPForceImpl::initialize(context);
     const System& system = context.getSystem();
     for (int particle : particles)
         if (particle >= system.getNumParticles())
-            throw OpenMMException("CGForce: particle " + std::to_string(particle) + " is not in the System, which has " +
-                                  std::to_string(system.getNumParticles()) + " particles");
+            throw OpenMMException("CGForce: particle " + std::to_string(particle) +
+                                  " is not in the System, which has " + std::to_string(system.getNumParticles()) +
+                                  " particles");
     const int beads = particles.empty() ? system.getNumParticles() : static_cast<int>(particles.size());
     const Platform& platform = context.getPlatform();
     settings.types = chooseTypes(beads);
@@ -62,7 +64,8 @@ void CGForceImpl::initialize(ContextImpl& context) {
     if (!settings.derivatives.empty() && !hasReferenceData)
         throw OpenMMException(
             "CGForce: derivatives with respect to global parameters are available on the platforms Reference and CPU, "
-            "not on " + platform.getName());
+            "not on " +
+            platform.getName());
     if (settings.periodic) {
         Vec3 box[3];
         context.getPeriodicBoxVectors(box[0], box[1], box[2]);
@@ -121,11 +124,10 @@ double CGForceImpl::computeForce(ContextImpl& context, const std::vector<Vec3>& 
     }
     if (!particles.empty()) {
         beadPositions.resize(particles.size());
-        for (size_t i = 0; i < particles.size(); i++)
-            beadPositions[i] = positions[particles[i]];
+        for (size_t i = 0; i < particles.size(); i++) beadPositions[i] = positions[particles[i]];
     }
-    EngineRequest request{particles.empty() ? positions : beadPositions, settings.periodic ? box : nullptr, {},
-                          wantForces, wantEnergy};
+    EngineRequest request{
+        particles.empty() ? positions : beadPositions, settings.periodic ? box : nullptr, {}, wantForces, wantEnergy};
     for (const auto& parameter : owner.getGlobalParameters())
         request.parameters.push_back(context.getParameter(parameter.name));
     if (particles.empty())
@@ -136,8 +138,7 @@ double CGForceImpl::computeForce(ContextImpl& context, const std::vector<Vec3>& 
         result.forces.swap(forces);
     else if (wantForces) {
         std::fill(forces.begin(), forces.end(), Vec3());
-        for (size_t i = 0; i < particles.size(); i++)
-            forces[particles[i]] = result.forces[i];
+        for (size_t i = 0; i < particles.size(); i++) forces[particles[i]] = result.forces[i];
     }
     if (wantForces && !settings.derivatives.empty()) {
         auto* data = reinterpret_cast<ReferencePlatform::PlatformData*>(context.getPlatformData());
@@ -149,8 +150,7 @@ double CGForceImpl::computeForce(ContextImpl& context, const std::vector<Vec3>& 
 
 std::map<std::string, double> CGForceImpl::getDefaultParameters() {
     std::map<std::string, double> parameters;
-    for (const auto& parameter : owner.getGlobalParameters())
-        parameters[parameter.name] = parameter.defaultValue;
+    for (const auto& parameter : owner.getGlobalParameters()) parameters[parameter.name] = parameter.defaultValue;
     return parameters;
 }
 

@@ -17,8 +17,7 @@ const int proxyVersion = 1;
 
 void writeIntegers(SerializationNode& node, const std::string& name, const std::vector<int>& values) {
     SerializationNode& list = node.createChildNode(name);
-    for (int value : values)
-        list.createChildNode("Item").setIntProperty("value", value);
+    for (int value : values) list.createChildNode("Item").setIntProperty("value", value);
 }
 
 std::vector<int> readIntegers(const SerializationNode& node, const std::string& name) {
@@ -30,7 +29,8 @@ std::vector<int> readIntegers(const SerializationNode& node, const std::string& 
 
 }  // namespace
 
-CGForceProxy::CGForceProxy() : SerializationProxy("CGForce") {}
+CGForceProxy::CGForceProxy() : SerializationProxy("CGForce") {
+}
 
 void CGForceProxy::serialize(const void* object, SerializationNode& node) const {
     const CGForce& force = *static_cast<const CGForce*>(object);

@@ -20,15 +20,13 @@ uint32_t crc32(std::string_view data) {
         std::array<uint32_t, 256> result{};
         for (uint32_t i = 0; i < 256; i++) {
             uint32_t value = i;
-            for (int bit = 0; bit < 8; bit++)
-                value = (value >> 1) ^ (value & 1 ? 0xEDB88320u : 0u);
+            for (int bit = 0; bit < 8; bit++) value = (value >> 1) ^ (value & 1 ? 0xEDB88320u : 0u);
             result[i] = value;
         }
         return result;
     }();
     uint32_t result = 0xFFFFFFFFu;
-    for (char c : data)
-        result = table[(result ^ static_cast<uint8_t>(c)) & 0xFF] ^ (result >> 8);
+    for (char c : data) result = table[(result ^ static_cast<uint8_t>(c)) & 0xFF] ^ (result >> 8);
     return ~result;
 }
 
@@ -74,8 +72,7 @@ void ModelArchive::readDirectory() {
         "CGPotential.save() or torch.jit.save()";
     uint64_t end = bytes.size() < endSize ? 0 : bytes.size() - endSize + 1;
     const uint64_t searchLimit = end > 65535 ? end - 65535 : 0;
-    while (end > searchLimit && read<uint32_t>(end - 1) != endSignature)
-        end--;
+    while (end > searchLimit && read<uint32_t>(end - 1) != endSignature) end--;
     if (end == searchLimit)
         fail(notAnArchive);
     end--;
@@ -142,8 +139,9 @@ bool ModelArchive::hasCompiledNetwork() const {
 
 void ModelArchive::readDescription() {
     if (extras.count("model.json") == 0)
-        fail("is a TorchScript archive without model.json: write it with CGPotential.save(), or give the "
-             "torch.jit.ScriptModule itself to CGForce");
+        fail(
+            "is a TorchScript archive without model.json: write it with CGPotential.save(), or give the "
+            "torch.jit.ScriptModule itself to CGForce");
     try {
         const auto json = nlohmann::json::parse(getExtra("model.json"));
         if (json.at("format") != "openmm-cg potential")

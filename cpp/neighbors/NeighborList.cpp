@@ -11,7 +11,8 @@ using OpenMM::Vec3;
 namespace OpenMMCG {
 
 NeighborList::NeighborList(double cutoff, double skin, Parallel& parallel)
-    : cutoff(cutoff), skin(skin), parallel(parallel), shares(parallel.getThreads()) {}
+    : cutoff(cutoff), skin(skin), parallel(parallel), shares(parallel.getThreads()) {
+}
 
 bool NeighborList::update(const std::vector<Vec3>& positions, const Vec3* boxVectors) {
     if (isValid(positions, boxVectors))
@@ -37,9 +38,8 @@ bool NeighborList::isValid(const std::vector<Vec3>& positions, const Vec3* boxVe
 void NeighborList::rebuild(const std::vector<Vec3>& positions, const Vec3* boxVectors) {
     for (size_t i = 0; i < positions.size(); i++)
         if (!std::isfinite(positions[i].dot(positions[i])))
-            throw OpenMM::OpenMMException(
-                "CGForce: the position of bead " + std::to_string(i) +
-                " is not finite; check the starting positions, or shorten the time step");
+            throw OpenMM::OpenMMException("CGForce: the position of bead " + std::to_string(i) +
+                                          " is not finite; check the starting positions, or shorten the time step");
     double usedSkin = skin;
     if (boxVectors != nullptr) {
         box.emplace(boxVectors);
@@ -67,8 +67,7 @@ void NeighborList::sortIntoCells(const std::vector<Vec3>& positions, double radi
         extent = box->getFaceDistances();
         for (int i = 0; i < beads; i++) {
             places[i] = box->getFractional(positions[i]);
-            for (int d = 0; d < 3; d++)
-                places[i][d] -= std::floor(places[i][d]);
+            for (int d = 0; d < 3; d++) places[i][d] -= std::floor(places[i][d]);
         }
     } else {
         Vec3 low = positions[0], high = positions[0];
@@ -77,16 +76,16 @@ void NeighborList::sortIntoCells(const std::vector<Vec3>& positions, double radi
                 low[d] = std::min(low[d], r[d]);
                 high[d] = std::max(high[d], r[d]);
             }
-        for (int d = 0; d < 3; d++)
-            extent[d] = std::max(high[d] - low[d], 1e-9);
+        for (int d = 0; d < 3; d++) extent[d] = std::max(high[d] - low[d], 1e-9);
         for (int i = 0; i < beads; i++)
-            for (int d = 0; d < 3; d++)
-                places[i][d] = (positions[i][d] - low[d]) / extent[d];
+            for (int d = 0; d < 3; d++) places[i][d] = (positions[i][d] - low[d]) / extent[d];
     }
     // More cells than beads would only cost memory (beads of a molecule can be far apart without a box).
     const int most = std::max(1, static_cast<int>(2 * std::cbrt(beads)));
+    int newCells[3];
     for (int d = 0; d < 3; d++)
-        cells[d] = static_cast<int>(std::clamp(std::floor(extent[d] / radius), 1.0, static_cast<double>(most)));
+        newCells[d] = static_cast<int>(std::clamp(std::floor(extent[d] / radius), 1.0, static_cast<double>(most)));
+    setGrid(newCells);
     cellOfBead.resize(beads);
     cellStart.assign(cells[0] * cells[1] * cells[2] + 1, 0);
     for (int i = 0; i < beads; i++) {
@@ -94,17 +93,33 @@ void NeighborList::sortIntoCells(const std::vector<Vec3>& positions, double radi
         for (int d = 2; d >= 0; d--)
             cell = cell * cells[d] + std::min(static_cast<int>(places[i][d] * cells[d]), cells[d] - 1);
         cellOfBead[i] = cell;
-        cellStart[cell + 1]++;
+        cellStart[cellRank[cell] + 1]++;
     }
-    for (size_t cell = 1; cell < cellStart.size(); cell++)
-        cellStart[cell] += cellStart[cell - 1];
+    for (size_t rank = 1; rank < cellStart.size(); rank++) cellStart[rank] += cellStart[rank - 1];
     order.resize(beads);
     sorted.resize(beads);
     std::vector<int> next(cellStart.begin(), cellStart.end() - 1);
-    for (int i = 0; i < beads; i++)
-        order[next[cellOfBead[i]]++] = i;
-    for (int i = 0; i < beads; i++)
-        sorted[i] = positions[order[i]];
+    for (int i = 0; i < beads; i++) order[next[cellRank[cellOfBead[i]]]++] = i;
+    for (int i = 0; i < beads; i++) sorted[i] = positions[order[i]];
+}
+
+void NeighborList::setGrid(const int* newCells) {
+    if (std::equal(newCells, newCells + 3, cells))
+        return;
+    std::copy(newCells, newCells + 3, cells);
+    std::vector<std::pair<uint64_t, int>> curve;
+    for (int z = 0; z < cells[2]; z++)
+        for (int y = 0; y < cells[1]; y++)
+            for (int x = 0; x < cells[0]; x++) {
+                uint64_t code = 0;  // the bits of x, y and z in turn
+                for (int bit = 0; bit < 20; bit++)
+                    code |= static_cast<uint64_t>((x >> bit & 1) | (y >> bit & 1) << 1 | (z >> bit & 1) << 2)
+                            << 3 * bit;
+                curve.emplace_back(code, static_cast<int>(curve.size()));
+            }
+    std::sort(curve.begin(), curve.end());
+    cellRank.resize(curve.size());
+    for (size_t rank = 0; rank < curve.size(); rank++) cellRank[curve[rank].second] = static_cast<int>(rank);
 }
 
 void NeighborList::findPairs(Share& share, double radius) const {
@@ -135,14 +150,15 @@ void NeighborList::findPairs(Share& share, double radius) const {
                 int there = here + offset;
                 if (box)
                     there = (there + cells[d]) % cells[d];
-                if (there >= 0 && there < cells[d] && std::find(range[d], range[d] + count[d], there) == range[d] + count[d])
+                if (there >= 0 && there < cells[d] &&
+                    std::find(range[d], range[d] + count[d], there) == range[d] + count[d])
                     range[d][count[d]++] = there;
             }
         }
         for (int a = 0; a < count[2]; a++)
             for (int b = 0; b < count[1]; b++)
                 for (int c = 0; c < count[0]; c++) {
-                    const int other = (range[2][a] * cells[1] + range[1][b]) * cells[0] + range[0][c];
+                    const int other = cellRank[(range[2][a] * cells[1] + range[1][b]) * cells[0] + range[0][c]];
                     const int from = cellStart[other], to = cellStart[other + 1];
                     search(i, std::max(from, i + 1), std::min(to, share.end), share.neighbors);
                     search(i, from, std::min(to, share.begin), foreign);

@@ -1,4 +1,5 @@
 #pragma once
+#include <cstdint>
 #include <optional>
 #include <vector>
 
@@ -12,7 +13,8 @@ namespace OpenMMCG {
  * All pairs of beads closer than cutoff + skin, found through a cell list in time linear in the number of beads, and
  * valid until a bead has moved half the skin or the box has changed.
  *
- * Beads are renumbered so that neighbors in space are neighbors in memory; indices below are positions in getOrder().
+ * Beads are renumbered along a Morton curve so that neighbors in space are neighbors in memory (the features a stretch
+ * of beads needs fit the cache, in a system of any size); indices below are positions in getOrder().
  * Each thread owns a contiguous share of them. A pair within one share is listed once, under its lower bead; a pair
  * across shares is listed by both, so that a thread can finish its own beads without writing to another's.
  */
@@ -51,13 +53,15 @@ private:
     bool isValid(const std::vector<OpenMM::Vec3>& positions, const OpenMM::Vec3* boxVectors) const;
     void rebuild(const std::vector<OpenMM::Vec3>& positions, const OpenMM::Vec3* boxVectors);
     void sortIntoCells(const std::vector<OpenMM::Vec3>& positions, double radius);
+    void setGrid(const int* newCells);
     void findPairs(Share& share, double radius) const;
     double cutoff, skin, validDistance = 0;
     Parallel& parallel;
     std::vector<OpenMM::Vec3> builtPositions, sorted;
     OpenMM::Vec3 builtBox[3];
     std::optional<PeriodicBox> box;
-    int cells[3] = {1, 1, 1};
+    int cells[3] = {0, 0, 0};
+    std::vector<int> cellRank;  // where a cell comes in the order of a Morton curve
     std::vector<int> order, cellOfBead, cellStart;
     std::vector<Share> shares;
 };

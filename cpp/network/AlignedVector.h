@@ -12,7 +12,8 @@ struct AlignedAllocator {
     static constexpr std::align_val_t alignment{64};
     AlignedAllocator() = default;
     template <class U>
-    AlignedAllocator(const AlignedAllocator<U>&) {}
+    AlignedAllocator(const AlignedAllocator<U>&) {
+    }
     T* allocate(size_t count) {
         return static_cast<T*>(::operator new(count * sizeof(T), alignment));
     }

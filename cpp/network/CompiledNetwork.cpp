@@ -12,16 +12,17 @@ namespace {
 class Reader {
 public:
     Reader(const ModelArchive& model, CompiledNetwork& network)
-        : model(model), network(network), numbers(model.getExtra("compiled_network.bin")) {}
+        : model(model), network(network), numbers(model.getExtra("compiled_network.bin")) {
+    }
 
     void read(const nlohmann::json& json) {
         network.cutoff = json.at("cutoff");
         network.types = json.at("types");
-        require(std::abs(network.cutoff - model.getDescription().cutoff) < 1e-9, "its cutoff is not that of model.json");
+        require(std::abs(network.cutoff - model.getDescription().cutoff) < 1e-9,
+                "its cutoff is not that of model.json");
         require(network.types == static_cast<int>(model.getDescription().beadTypes.size()),
                 "its number of bead types is not that of model.json");
-        for (const auto& operation : json.at("operations"))
-            readOperation(operation);
+        for (const auto& operation : json.at("operations")) readOperation(operation);
         require(!network.operations.empty() && network.operations.back().kind == CompiledNetwork::Kind::Readout,
                 "the last operation is not a readout");
     }
@@ -118,8 +119,7 @@ private:
         require(offset <= available - size, where + "an array runs past the end of compiled_network.bin");
         std::vector<float> values(size);
         std::memcpy(values.data(), numbers.data() + offset * sizeof(float), size * sizeof(float));
-        for (float value : values)
-            require(std::isfinite(value), where + "an array holds numbers that are not finite");
+        for (float value : values) require(std::isfinite(value), where + "an array holds numbers that are not finite");
         return values;
     }
 

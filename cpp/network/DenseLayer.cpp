@@ -15,14 +15,14 @@ static void useOneThread() {
 
 void multiplyMatrices(int rows, int in, int out, const float* x, const float* w, bool accumulate, float* y) {
     useOneThread();
-    scipy_cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, out, in, 1.0f, x, in, w, out, accumulate ? 1.0f : 0.0f,
-                y, out);
+    scipy_cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, out, in, 1.0f, x, in, w, out,
+                      accumulate ? 1.0f : 0.0f, y, out);
 }
 
 void multiplyMatrices(int rows, int in, int out, const double* x, const double* w, bool accumulate, double* y) {
     useOneThread();
-    scipy_cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, out, in, 1.0, x, in, w, out, accumulate ? 1.0 : 0.0, y,
-                out);
+    scipy_cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, out, in, 1.0, x, in, w, out,
+                      accumulate ? 1.0 : 0.0, y, out);
 }
 
 }  // namespace OpenMMCG

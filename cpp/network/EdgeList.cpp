@@ -19,8 +19,7 @@ void EdgeList<Real>::update(const NeighborList::Share& share, const std::vector<
     middle.clear();
     neighbor.resize(most);
     distance.resize(most);
-    for (auto& component : direction)
-        component.resize(most);
+    for (auto& component : direction) component.resize(most);
     int edges = 0;
     const auto keep = [&](int i, int from, int to) {
         for (int k = from; k < to; k++) {

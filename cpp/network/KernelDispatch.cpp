@@ -13,11 +13,10 @@ OPENMMCG_DECLARE(Avx512)
 #endif
 
 #ifdef __x86_64__
-#define OPENMMCG_SELECT(kind)                                                                        \
-    __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&                       \
-            __builtin_cpu_supports("avx512dq")                                                       \
-        ? kernels##kind##Avx512                                                                      \
-        : (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? kernels##kind##Avx2     \
+#define OPENMMCG_SELECT(kind)                                                                                     \
+    __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") \
+        ? kernels##kind##Avx512                                                                                   \
+        : (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? kernels##kind##Avx2                  \
                                                                            : kernels##kind##Baseline)
 #else
 #define OPENMMCG_SELECT(kind) kernels##kind##Baseline

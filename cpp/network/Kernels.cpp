@@ -1,8 +1,8 @@
 // Compiled once per instruction set, with OPENMMCG_KERNEL_SET naming it. Nothing here may instantiate inline
 // functions of headers: the linker could pick the copy made for another instruction set.
-#include <math.h>
-
 #include "Kernels.h"
+
+#include <math.h>
 
 namespace OpenMMCG {
 
@@ -15,7 +15,8 @@ inline float exponential(float x) {
     const float n = (x * 1.44269504f + shift) - shift;
     const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
     const float p =
-        1.0f + r * (1.0f + r * (0.5f + r * (1.6666667e-1f + r * (4.1666667e-2f + r * (8.3333333e-3f + r * 1.3888889e-3f)))));
+        1.0f +
+        r * (1.0f + r * (0.5f + r * (1.6666667e-1f + r * (4.1666667e-2f + r * (8.3333333e-3f + r * 1.3888889e-3f)))));
     union {
         int i;
         float f;
@@ -42,7 +43,8 @@ inline void tanhAndDerivative(Real x, Real& value, Real& derivative) {
     const Real e = exponential(-2 * magnitude), inverse = 1 / (1 + e);
     // Near zero 1 - e cancels; there the series is exact to rounding.
     const Real q = x * x;
-    const Real series = magnitude * (1 - q * (Real(1) / 3 - q * (Real(2) / 15 - q * (Real(17) / 315 - q * Real(62) / 2835))));
+    const Real series =
+        magnitude * (1 - q * (Real(1) / 3 - q * (Real(2) / 15 - q * (Real(17) / 315 - q * Real(62) / 2835))));
     const Real limit = sizeof(Real) == 4 ? Real(0.2) : Real(0.01);
     const Real positive = magnitude < limit ? series : (1 - e) * inverse;
     value = x < 0 ? -positive : positive;
@@ -58,53 +60,52 @@ inline void softplusAndDerivative(Real x, Real& value, Real& derivative) {
     derivative = x > 0 ? inverse : e * inverse;
 }
 
+template <class Real>
+inline const Real* row(const Features<Real>& x, int bead, int stride) {
+    return x.values + static_cast<long>(x.type == nullptr ? bead : x.type[bead]) * stride;
+}
+
 template <class Real, void (*function)(Real, Real&, Real&)>
-void activateWith(int rows, int stride, const Real* bias, Real* values, Real* derivatives) {
-    for (int row = 0; row < rows; row++) {
-        Real* v = values + static_cast<long>(row) * stride;
-        if (derivatives == nullptr) {
-            for (int c = 0; c < stride; c++) {
-                Real value, derivative;
-                function(v[c] + bias[c], value, derivative);
-                v[c] = value;
-            }
-        } else {
-            Real* d = derivatives + static_cast<long>(row) * stride;
+void activateWith(int rows, int stride, const Features<Real>& bias, Real* values, Real* derivatives) {
+    for (int i = 0; i < rows; i++) {
+        const Real* b = row(bias, i, stride);
+        Real* v = values + static_cast<long>(i) * stride;
+        Real* d = derivatives + static_cast<long>(i) * stride;
 #pragma omp simd
-            for (int c = 0; c < stride; c++) {
-                Real value, derivative;
-                function(v[c] + bias[c], value, derivative);
-                v[c] = value;
+        for (int c = 0; c < stride; c++) {
+            Real value, derivative;
+            function(v[c] + b[c], value, derivative);
+            v[c] = value;
+            if (derivatives != nullptr)
                 d[c] = derivative;
-            }
         }
     }
 }
 
 template <class Real>
-void activate(Activation activation, int rows, int stride, const Real* bias, Real* values, Real* derivatives) {
+void activate(Activation activation, int rows, int stride, const Features<Real>& bias, Real* values,
+              Real* derivatives) {
     if (activation == Activation::Tanh)
         activateWith<Real, tanhAndDerivative<Real>>(rows, stride, bias, values, derivatives);
     else if (activation == Activation::ShiftedSoftplus)
         activateWith<Real, softplusAndDerivative<Real>>(rows, stride, bias, values, derivatives);
     else
-        for (int row = 0; row < rows; row++)
-            for (int c = 0; c < stride; c++)
-                values[static_cast<long>(row) * stride + c] += bias[c];
+        for (int i = 0; i < rows; i++) {
+            const Real* b = row(bias, i, stride);
+            for (int c = 0; c < stride; c++) values[static_cast<long>(i) * stride + c] += b[c];
+        }
 }
 
 template <class Real>
 void multiply(int count, const Real* factors, Real* values) {
 #pragma omp simd
-    for (int i = 0; i < count; i++)
-        values[i] *= factors[i];
+    for (int i = 0; i < count; i++) values[i] *= factors[i];
 }
 
 template <class Real>
 void add(int count, const Real* terms, Real* values) {
 #pragma omp simd
-    for (int i = 0; i < count; i++)
-        values[i] += terms[i];
+    for (int i = 0; i < count; i++) values[i] += terms[i];
 }
 
 /** Cubic Hermite basis on one cell. */
@@ -131,11 +132,6 @@ struct HermiteDerivative {
     }
 };
 
-template <class Real>
-inline const Real* row(const Features<Real>& x, int bead, int stride) {
-    return x.values + static_cast<long>(x.type == nullptr ? bead : x.type[bead]) * stride;
-}
-
 /** One pair's part of a convolution: channel by channel, for both beads or for the first alone. */
 template <class Real, bool both>
 inline void convolveEdge(int stride, const Hermite<Real>& h, const Real* knot, const Real* xi, const Real* xj, Real* yi,
@@ -153,8 +149,7 @@ inline void convolveEdge(int stride, const Hermite<Real>& h, const Real* knot, c
 template <class Real>
 void convolve(const Edges<Real>& edges, const FilterTable<Real>& table, const Features<Real>& x, Real* y) {
     const int stride = table.stride / channelBlock * channelBlock;
-    for (long k = static_cast<long>(edges.begin) * stride; k < static_cast<long>(edges.end) * stride; k++)
-        y[k] = 0;
+    for (long k = static_cast<long>(edges.begin) * stride; k < static_cast<long>(edges.end) * stride; k++) y[k] = 0;
     for (int i = edges.begin; i < edges.end; i++) {
         const Real* xi = row(x, i, stride);
         Real* yi = y + static_cast<long>(i) * stride;
@@ -218,8 +213,8 @@ void convolveAdjoint(const Edges<Real>& edges, const FilterTable<Real>& table, c
                 edgeGradient[e] += convolveEdgeAdjoint<Real, Target::Both>(
                     stride, t, table.inverseWidth, knot, xi, xj, gi, gj, xGradient + startI, xGradient + startJ);
             else
-                edgeGradient[e] += convolveEdgeAdjoint<Real, Target::First>(
-                    stride, t, table.inverseWidth, knot, xi, xj, gi, gj, xGradient + startI, nullptr);
+                edgeGradient[e] += convolveEdgeAdjoint<Real, Target::First>(stride, t, table.inverseWidth, knot, xi, xj,
+                                                                            gi, gj, xGradient + startI, nullptr);
         }
     }
 }

@@ -52,7 +52,8 @@ struct Kernels {
     void (*convolveAdjoint)(const Edges<Real>& edges, const FilterTable<Real>& table, const Features<Real>& x,
                             const Real* yGradient, Real* xGradient, Real* edgeGradient);
     /** values ← f(values + bias), row by row; the derivative f' goes to `derivatives` unless that is null. */
-    void (*activate)(Activation activation, int rows, int stride, const Real* bias, Real* values, Real* derivatives);
+    void (*activate)(Activation activation, int rows, int stride, const Features<Real>& bias, Real* values,
+                     Real* derivatives);
     /** values ← values ∘ factors */
     void (*multiply)(int count, const Real* factors, Real* values);
     /** values ← values + terms */

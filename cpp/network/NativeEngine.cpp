@@ -19,10 +19,14 @@ const int beadsPerThread = 64;
 template <class Real>
 class NativeEngine : public Engine {
 public:
-    NativeEngine(const CompiledNetwork& network, const EngineSettings& settings)
-        : cutoff(network.cutoff), types(settings.types),
+    NativeEngine(const Program& program, const EngineSettings& settings)
+        : cutoff(program.cutoff),
+          types(settings.types),
           parallel(std::clamp(static_cast<int>(types.size()) / beadsPerThread, 1, settings.threads)),
-          neighbors(cutoff, verletSkin, parallel), evaluator(network, parallel), edges(parallel.getThreads()) {}
+          neighbors(cutoff, verletSkin, parallel),
+          evaluator(program, parallel),
+          edges(parallel.getThreads()) {
+    }
 
     void evaluate(const EngineRequest& request, EngineResult& result) override {
         if (types.empty())
@@ -32,14 +36,12 @@ public:
         const int beads = static_cast<int>(order.size());
         if (rebuilt) {
             std::vector<int> sortedTypes(beads);
-            for (int i = 0; i < beads; i++)
-                sortedTypes[i] = types[order[i]];
+            for (int i = 0; i < beads; i++) sortedTypes[i] = types[order[i]];
             evaluator.setTypes(sortedTypes);
             positions.resize(beads);
             forces.resize(beads);
         }
-        for (int i = 0; i < beads; i++)
-            positions[i] = request.positions[order[i]];
+        for (int i = 0; i < beads; i++) positions[i] = request.positions[order[i]];
         parallel.run([&](int thread) {
             edges[thread].update(neighbors.getShares()[thread], positions, neighbors.getBox(), cutoff);
         });
@@ -48,8 +50,7 @@ public:
             std::fill(forces.begin(), forces.end(), Vec3());
             parallel.run([&](int thread) { edges[thread].addForces(forces); });
             result.forces.resize(beads);
-            for (int i = 0; i < beads; i++)
-                result.forces[order[i]] = forces[i];
+            for (int i = 0; i < beads; i++) result.forces[order[i]] = forces[i];
         }
     }
 
@@ -68,12 +69,13 @@ private:
 
 std::unique_ptr<Engine> createNativeEngine(const ModelArchive& model, const EngineSettings& settings) {
     if (!settings.derivatives.empty())
-        model.fail("runs on the native engine, which has no derivatives with respect to global parameters; choose "
-                   "engine=\"torchscript\"");
-    const CompiledNetwork network(model);
+        model.fail(
+            "runs on the native engine, which has no derivatives with respect to global parameters; choose "
+            "engine=\"torchscript\"");
+    const Program program{CompiledNetwork(model)};
     if (settings.doublePrecision)
-        return std::make_unique<NativeEngine<double>>(network, settings);
-    return std::make_unique<NativeEngine<float>>(network, settings);
+        return std::make_unique<NativeEngine<double>>(program, settings);
+    return std::make_unique<NativeEngine<float>>(program, settings);
 }
 
 }  // namespace OpenMMCG

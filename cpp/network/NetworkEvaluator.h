@@ -3,26 +3,25 @@
 
 #include "../neighbors/Parallel.h"
 #include "AlignedVector.h"
-#include "CompiledNetwork.h"
 #include "EdgeList.h"
 #include "Kernels.h"
+#include "Program.h"
 
 namespace OpenMMCG {
 
 /**
- * Evaluates a compiled network and its adjoint on the CPU.
+ * Runs a program and its adjoint on the CPU.
  *
  * Convolutions divide the program into segments. Within a segment every bead is on its own, so a thread takes its beads
  * through the whole segment a few rows at a time, in cache, with values that no other segment needs in scratch space;
  * the last segment turns around and goes back at once. Threads wait for each other only before a convolution.
  *
- * What depends on bead types alone is evaluated here once, in double precision. The gradient of a value is stored over
- * the value itself, except where a convolution's adjoint still needs it.
+ * The gradient of a value is stored over the value itself, except where a convolution's adjoint still needs it.
  */
 template <class Real>
 class NetworkEvaluator {
 public:
-    NetworkEvaluator(const CompiledNetwork& network, Parallel& parallel);
+    NetworkEvaluator(const Program& program, Parallel& parallel);
     /** Say which beads there are, in the numbering of the edges. */
     void setTypes(const std::vector<int>& types);
     /**
@@ -32,47 +31,47 @@ public:
     double evaluate(std::vector<EdgeList<Real>>& edges, bool gradient, bool energy);
 
 private:
-    using Kind = CompiledNetwork::Kind;
-    struct Value {
-        int stride = 0;
-        bool perType = false;          ///< rows are bead types
-        bool local = false;            ///< lives within one segment
-        bool convolved = false;        ///< input of a convolution
-        AlignedVector<Real> rows;      ///< unless local
-        AlignedVector<Real> gradient;  ///< only where convolved; otherwise it is written over the rows
+    using Kind = Program::Kind;
+    struct Term {
+        int input;
+        AlignedVector<Real> weight, transposed;  ///< empty: the identity
+        bool first = false;                      ///< whether it is the first to write to the gradient of its input
     };
+    /** An operation and the value it makes, one row of `stride` numbers for each bead. */
     struct Operation {
         Kind kind;
-        std::vector<int> inputs;
-        std::vector<bool> first;  ///< whether this is the first contribution to that input's gradient
-        int output, segment;
         Activation activation;
-        bool pointwise;                     ///< there is a bias or an activation to apply
-        bool keepsDerivative;               ///< of the activation, from forward to reverse
-        AlignedVector<Real> weight, transposed, bias, table;
-        double energyPerBead = 0;           ///< the readout's bias
-        int cells = 0;
-        AlignedVector<Real> derivative;     ///< unless in the last segment
+        int segment, stride;
+        bool local = false;      ///< its value lives within one segment
+        bool convolved = false;  ///< its value is the input of a convolution
+        std::vector<Term> terms;
+        AlignedVector<Real> typeRows, table;
+        int cells;
+        AlignedVector<Real> rows;        ///< unless local
+        AlignedVector<Real> gradient;    ///< only where convolved; otherwise it is written over the rows
+        AlignedVector<Real> derivative;  ///< of the activation; not in the last segment
     };
     struct Scratch {
-        std::vector<AlignedVector<Real>> values, derivatives;  ///< by value, by operation
+        std::vector<AlignedVector<Real>> rows, derivatives;  ///< by operation
     };
-    void addPerType(const CompiledNetwork& network, const CompiledNetwork::Operation& source);
-    void addPerBead(const CompiledNetwork& network, const CompiledNetwork::Operation& source);
     void planStorage();
-    void forward(int segment, int thread, int begin, int rows, bool gradient, bool energy, double& sum);
+    void runConvolution(int segment, EdgeList<Real>& edges);
+    void runConvolutionAdjoint(int segment, EdgeList<Real>& edges);
+    double forward(int segment, int thread, int begin, int rows, bool gradient, bool energy);
     void reverse(int segment, int thread, int begin, int rows);
+    double readEnergy(const Operation& readout, int thread, int begin, int rows);
+    bool keepsDerivative(const Operation& operation) const {
+        return operation.activation != Activation::Identity;
+    }
     Real* getRows(int value, int thread, int begin);
     Real* getGradient(int value, int thread, int begin);
-    Real* getDerivative(int operation, int thread, int begin);
-    Features<Real> getFeatures(int value) const;
+    Real* getDerivative(int value, int thread, int begin);
+    Features<Real> getFeatures(const Operation& convolution) const;
     FilterTable<Real> getTable(const Operation& convolution) const;
     const Kernels<Real>& kernels;
     Parallel& parallel;
     double cutoff;
     int segments = 0;  ///< the number of the last one; segment k follows convolution k
-    std::vector<Value> values;
-    std::vector<std::vector<double>> typeRows;  ///< by value, [types, channels], for what depends on types alone
     std::vector<Operation> operations;
     std::vector<int> convolutions;  ///< their places among the operations
     std::vector<int> types;

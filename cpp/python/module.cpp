@@ -94,8 +94,7 @@ PYBIND11_MODULE(_openmmcg, module) {
     module.def("get_cutoff", [](uintptr_t force) { return forceAt(force).getModel().getDescription().cutoff; });
     module.def("get_bead_types", [](uintptr_t force) {
         std::vector<std::string> names;
-        for (const auto& type : forceAt(force).getModel().getDescription().beadTypes)
-            names.push_back(type.name);
+        for (const auto& type : forceAt(force).getModel().getDescription().beadTypes) names.push_back(type.name);
         return names;
     });
     module.def("get_engine", [](uintptr_t force) { return forceAt(force).getEngine(); });
@@ -118,9 +117,8 @@ PYBIND11_MODULE(_openmmcg, module) {
     });
     module.def("get_energy_parameter_derivatives",
                [](uintptr_t force) { return forceAt(force).getEnergyParameterDerivatives(); });
-    module.def("add_energy_parameter_derivative", [](uintptr_t force, const std::string& name) {
-        forceAt(force).addEnergyParameterDerivative(name);
-    });
+    module.def("add_energy_parameter_derivative",
+               [](uintptr_t force, const std::string& name) { forceAt(force).addEnergyParameterDerivative(name); });
     module.def("update_parameters_in_context", [](uintptr_t force, uintptr_t context) {
         forceAt(force).updateParametersInContext(*reinterpret_cast<OpenMM::Context*>(context));
     });

@@ -39,7 +39,10 @@ private:
 class TorchScriptEngine : public Engine {
 public:
     TorchScriptEngine(const ModelArchive& model, const EngineSettings& settings)
-        : source(model.getSource()), description(model.getDescription()), settings(settings), parallel(1),
+        : source(model.getSource()),
+          description(model.getDescription()),
+          settings(settings),
+          parallel(1),
           neighbors(description.cutoff, verletSkin, parallel) {
         const ReleaseInterpreterLock release;
         const bool isDouble =
@@ -94,7 +97,7 @@ private:
         if (given < required || given > arguments.size())
             fail("takes " + std::to_string(arguments.size() - 1) + " arguments; the contract '" + description.contract +
                  "' passes " + std::to_string(given - 1) + ": " +
-                 (suppliesNeighbors()   ? "positions, box, types, rows, columns"
+                 (suppliesNeighbors() ? "positions, box, types, rows, columns"
                   : settings.periodic ? "positions, box"
                                       : "positions") +
                  (description.globalParameters.empty() ? "" : " and the global parameters") +
@@ -162,8 +165,9 @@ private:
                 fail("returns forces of another shape than [N, 3]");
         } else {
             if (!output.isTensor())
-                fail("must return the energy as one tensor; if it returns (energy, forces), say so with "
-                     "outputs_forces=True");
+                fail(
+                    "must return the energy as one tensor; if it returns (energy, forces), say so with "
+                    "outputs_forces=True");
             energy = output.toTensor();
         }
         if (energy.numel() != 1)

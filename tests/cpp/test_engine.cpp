@@ -1,0 +1,230 @@
+// The engine's own tests, for the sanitizer build: test_engine <model file with a compiled network of two bead types>
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <random>
+#include <set>
+#include <stdexcept>
+
+#include "../../cpp/force/Base64.h"
+#include "../../cpp/force/ModelArchive.h"
+#include "../../cpp/neighbors/NeighborList.h"
+#include "../../cpp/network/NativeEngine.h"
+#include "openmm/OpenMMException.h"
+
+using namespace OpenMMCG;
+using OpenMM::Vec3;
+
+namespace {
+
+void require(bool condition, const std::string& what) {
+    if (!condition)
+        throw std::runtime_error(what);
+}
+
+using Box = std::vector<Vec3>;  // empty: not periodic
+
+const std::vector<std::pair<std::string, Box>> boxes = {
+    {"no box", {}},
+    {"cubic", {Vec3(2.4, 0, 0), Vec3(0, 2.4, 0), Vec3(0, 0, 2.4)}},
+    {"long", {Vec3(5.0, 0, 0), Vec3(0, 1.3, 0), Vec3(0, 0, 2.0)}},
+    {"triclinic", {Vec3(2.6, 0, 0), Vec3(-1.2, 2.5, 0), Vec3(0.9, -1.1, 2.4)}},
+};
+
+const Vec3* vectorsOf(const Box& box) {
+    return box.empty() ? nullptr : box.data();
+}
+
+/** Beads anywhere, also far outside the box, none closer than 0.15 nm to another. */
+std::vector<Vec3> scatter(int beads, const Box& box, int seed) {
+    std::mt19937 random(seed);
+    std::uniform_real_distribution<double> uniform(-1.0, 2.0);
+    std::vector<Vec3> positions;
+    while (static_cast<int>(positions.size()) < beads) {
+        const Vec3 s(uniform(random), uniform(random), uniform(random));
+        const Vec3 r = box.empty() ? s : box[0] * s[0] + box[1] * s[1] + box[2] * s[2];
+        const bool free = std::all_of(positions.begin(), positions.end(), [&](const Vec3& other) {
+            double x = r[0] - other[0], y = r[1] - other[1], z = r[2] - other[2];
+            if (!box.empty())
+                PeriodicBox(box.data()).wrap(x, y, z);
+            return x * x + y * y + z * z > 0.15 * 0.15;
+        });
+        if (free)
+            positions.push_back(r);
+    }
+    return positions;
+}
+
+/** The shortest distance over the nearest images, without any trick. */
+double shortestDistance(const Vec3& a, const Vec3& b, const Box& box) {
+    Vec3 d = b - a;
+    if (box.empty())
+        return std::sqrt(d.dot(d));
+    const Vec3 s = PeriodicBox(box.data()).getFractional(d);
+    double best = INFINITY;
+    for (int i = -2; i <= 2; i++)
+        for (int j = -2; j <= 2; j++)
+            for (int k = -2; k <= 2; k++) {
+                const Vec3 image = d + box[0] * (i - std::round(s[0])) + box[1] * (j - std::round(s[1])) +
+                                   box[2] * (k - std::round(s[2]));
+                best = std::min(best, image.dot(image));
+            }
+    return std::sqrt(best);
+}
+
+void neighborListFindsEveryPairOnce() {
+    const double cutoff = 0.6;
+    for (const auto& [name, box] : boxes)
+        for (int threads : {1, 3}) {
+            const auto positions = scatter(120, box, 7);
+            std::set<std::pair<int, int>> expected, found;
+            for (int i = 0; i < 120; i++)
+                for (int j = i + 1; j < 120; j++)
+                    if (shortestDistance(positions[i], positions[j], box) < cutoff)
+                        expected.insert({i, j});
+            Parallel parallel(threads);
+            NeighborList list(cutoff, 0.1, parallel);
+            require(list.update(positions, vectorsOf(box)), "the first update builds");
+            require(!list.update(positions, vectorsOf(box)), "the list stays valid while nothing moves");
+            const auto& order = list.getOrder();
+            for (const auto& share : list.getShares())
+                for (int i = share.begin; i < share.end; i++)
+                    for (int k = share.first[i - share.begin]; k < share.first[i - share.begin + 1]; k++) {
+                        const int a = order[i], b = order[share.neighbors[k]];
+                        const bool own = k < share.middle[i - share.begin];
+                        require(own == (share.neighbors[k] >= share.begin && share.neighbors[k] < share.end),
+                                "own and foreign neighbors are kept apart");
+                        if (shortestDistance(positions[a], positions[b], box) < cutoff && (own || a < b))
+                            require(found.insert({std::min(a, b), std::max(a, b)}).second, "a pair is listed twice");
+                    }
+            require(found == expected, name + ": the list misses pairs");
+        }
+}
+
+std::vector<int> alternatingTypes(int beads) {
+    std::vector<int> types(beads);
+    for (int i = 0; i < beads; i++) types[i] = i % 2;
+    return types;
+}
+
+EngineResult evaluate(Engine& engine, const std::vector<Vec3>& positions, const Box& box, bool forces = true) {
+    EngineResult result;
+    engine.evaluate({positions, vectorsOf(box), {}, forces, true}, result);
+    return result;
+}
+
+void forcesAreMinusTheGradient(const ModelArchive& model) {
+    for (const auto& [name, box] : boxes) {
+        auto positions = scatter(40, box, 3);
+        const auto engine = createNativeEngine(model, {alternatingTypes(40), !box.empty(), true, 1, {}});
+        const auto forces = evaluate(*engine, positions, box).forces;
+        double error = 0, norm = 0;
+        for (int i = 0; i < 40; i += 7)
+            for (int d = 0; d < 3; d++) {
+                const double h = 1e-6, before = positions[i][d];
+                positions[i][d] = before + h;
+                const double high = evaluate(*engine, positions, box, false).energy;
+                positions[i][d] = before - h;
+                const double low = evaluate(*engine, positions, box, false).energy;
+                positions[i][d] = before;
+                const double numerical = -(high - low) / (2 * h);
+                error += std::pow(numerical - forces[i][d], 2);
+                norm += numerical * numerical;
+            }
+        std::printf("%s: forces against finite differences %.1e\n", name.c_str(), std::sqrt(error / norm));
+        require(std::sqrt(error / norm) < 1e-7, name + ": forces are not minus the gradient");
+    }
+}
+
+double difference(const std::vector<Vec3>& a, const std::vector<Vec3>& b) {
+    double error = 0, norm = 0;
+    for (size_t i = 0; i < a.size(); i++) {
+        error += (a[i] - b[i]).dot(a[i] - b[i]);
+        norm += b[i].dot(b[i]);
+    }
+    return std::sqrt(error / norm);
+}
+
+void threadsAndPrecisionsAgree(const ModelArchive& model) {
+    for (const auto& [name, box] : boxes) {
+        const int beads = 300;
+        const auto positions = scatter(beads, {Vec3(3, 0, 0), Vec3(0, 3, 0), Vec3(0, 0, 3)}, 11);
+        const auto types = alternatingTypes(beads);
+        const auto exact =
+            evaluate(*createNativeEngine(model, {types, !box.empty(), true, 1, {}}), positions, box).forces;
+        for (int threads : {1, 2, 4}) {
+            const auto engine = createNativeEngine(model, {types, !box.empty(), false, threads, {}});
+            const auto first = evaluate(*engine, positions, box), again = evaluate(*engine, positions, box);
+            require(difference(first.forces, exact) < 2e-5, name + ": float32 differs from float64");
+            require(first.forces == again.forces && first.energy == again.energy, "an evaluation is not reproducible");
+        }
+    }
+}
+
+void movingBeadsAndBoxesKeepTheListTrue(const ModelArchive& model) {
+    std::mt19937 random(5);
+    std::normal_distribution<double> normal(0, 0.01);
+    Box box = boxes[3].second;
+    auto positions = scatter(150, box, 13);
+    const auto types = alternatingTypes(150);
+    const auto engine = createNativeEngine(model, {types, true, true, 2, {}});
+    for (int step = 0; step < 40; step++) {
+        for (Vec3& r : positions) r += Vec3(normal(random), normal(random), normal(random));
+        if (step % 10 == 9)
+            for (Vec3& v : box) v *= 1.01;
+        const auto fresh = createNativeEngine(model, {types, true, true, 1, {}});
+        require(difference(evaluate(*engine, positions, box).forces, evaluate(*fresh, positions, box).forces) < 1e-10,
+                "an old neighbor list gives other forces than a new one");
+    }
+}
+
+void damagedModelsAreRefused(const ModelArchive& model) {
+    const auto& bytes = model.getBytes();
+    const auto refuses = [](std::vector<char> damaged) {
+        try {
+            createNativeEngine(ModelArchive(std::move(damaged), "the model"), {{0, 1}, false, false, 1, {}});
+        } catch (const OpenMM::OpenMMException&) {
+            return true;
+        }
+        return false;
+    };
+    require(!refuses(bytes), "the undamaged model is accepted");
+    for (size_t length = 0; length < bytes.size(); length += 1 + bytes.size() / 300)
+        require(refuses({bytes.begin(), bytes.begin() + length}), "a truncated model is accepted");
+    std::mt19937 random(17);
+    int refused = 0;
+    for (int i = 0; i < 300; i++) {
+        auto damaged = bytes;
+        damaged[random() % bytes.size()] ^= static_cast<char>(1 + random() % 255);
+        refused += refuses(std::move(damaged));
+    }
+    require(refused > 0, "no damage is noticed");
+}
+
+void base64GoesBothWays() {
+    require(encodeBase64({'f', 'o', 'o', 'b', 'a'}) == "Zm9vYmE=", "RFC 4648 section 10");
+    std::vector<char> bytes;
+    for (int i = 0; i < 600; i++) {
+        require(decodeBase64(encodeBase64(bytes)) == bytes, "base64 does not round trip");
+        bytes.push_back(static_cast<char>(i * 7));
+    }
+}
+
+}  // namespace
+
+int main(int, char** arguments) {
+    try {
+        const auto model = ModelArchive::fromFile(arguments[1]);
+        neighborListFindsEveryPairOnce();
+        forcesAreMinusTheGradient(model);
+        threadsAndPrecisionsAgree(model);
+        movingBeadsAndBoxesKeepTheListTrue(model);
+        damagedModelsAreRefused(model);
+        base64GoesBothWays();
+    } catch (const std::exception& error) {
+        std::printf("FAILED: %s\n", error.what());
+        return 1;
+    }
+    std::printf("all engine tests passed\n");
+    return 0;
+}

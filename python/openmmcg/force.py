@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import openmm
 
 from openmmcg import _openmmcg
+from openmmcg.model_file import describe_module, to_bytes
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["CGForce"]
+
+
+def _import_torch() -> None:
+    """Load libtorch through the package, so that operators registered from Python find the same one."""
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise openmm.OpenMMException(
+            "CGForce: this model runs on the TorchScript engine, which needs torch: pip install openmm-cg[train]. "
+            "A potential with a compiled network runs without it, engine='native'"
+        ) from error
 
 
 class CGForce(openmm.Force):
@@ -23,8 +35,8 @@ class CGForce(openmm.Force):
     Parameters
     ----------
     model
-        A file written by :meth:`openmmcg.CGPotential.save`, its bytes, or a ``torch.jit.ScriptModule`` wrapped by
-        :func:`openmmcg.potentials.describe_module`.
+        A file written by :meth:`openmmcg.CGPotential.save`, its bytes, or a ``torch.jit.ScriptModule`` that follows
+        one of the contracts of docs/model-contract.md.
     types
         The bead type of each bead, by name or by index into the model's bead types; not needed where the model has
         one type only.
@@ -34,9 +46,14 @@ class CGForce(openmm.Force):
         Whether distances are those of the minimum image. The cutoff may be at most half the smallest box width.
     engine
         ``"native"`` (needs a compiled network in the file), ``"torchscript"``, or ``"auto"``: native where possible.
+    module_options
+        For a ``ScriptModule`` only: ``cutoff`` in nm, ``contract``, ``bead_types``, ``outputs_forces`` and
+        ``global_parameters`` as in :func:`openmmcg.model_file.describe_module`.
 
     Raises
     ------
+    ValueError
+        Where the module options do not describe the module.
     openmm.OpenMMException
         Where the model cannot be read, names no such bead type, or (when the Context is made) does not fit the
         System.
@@ -65,16 +82,22 @@ class CGForce(openmm.Force):
         particles: Sequence[int] | None = None,
         periodic: bool = False,
         engine: str = "auto",
+        **module_options: Any,
     ) -> None:
+        if module_options and isinstance(model, (str, os.PathLike, bytes, bytearray)):
+            raise TypeError(f"only a ScriptModule needs {', '.join(module_options)}; a model file says it itself")
         if isinstance(model, (str, os.PathLike)):
             xml = _openmmcg.force_xml_from_file(str(Path(model).expanduser()))
         elif isinstance(model, (bytes, bytearray)):
             xml = _openmmcg.force_xml_from_bytes(bytes(model))
         else:
-            xml = "todo"
+            description = describe_module(model, **module_options)
+            xml = _openmmcg.force_xml_from_bytes(to_bytes(model, description))
         # The SWIG proxy of the C++ object that the plugin's serialization proxy makes becomes our own.
         self.this = openmm.XmlSerializer.deserialize(xml).this
         self.setEngine(engine)
+        if engine == "torchscript" or not self.hasCompiledNetwork():
+            _import_torch()
         self.setUsesPeriodicBoundaryConditions(periodic)
         if particles is not None:
             self.setParticles(particles)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from openmmcg.analysis import AngleDistribution, angle_distribution
 
 

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from openmmcg.analysis import mean_squared_displacement, unwrap
 
 
@@ -28,9 +29,7 @@ def test_brownian_motion_diffuses_by_einstein_with_calibrated_errors():
     times, diffusion = 0.2 * np.arange(500), 0.0025
     constants, errors, deviations = [], [], []
     for _ in range(80):
-        result = mean_squared_displacement(
-            random_walk(random, 500, 10, diffusion, 0.2), times, maximum=4.0, blocks=10
-        )
+        result = mean_squared_displacement(random_walk(random, 500, 10, diffusion, 0.2), times, maximum=4.0, blocks=10)
         constant, error = result.diffusion(1.0, 4.0)
         constants.append(constant)
         errors.append(error)

@@ -5,6 +5,7 @@ import mdtraj
 import numpy as np
 import pytest
 from MDAnalysis.analysis.rdf import InterRDF
+
 from openmmcg.analysis import (
     RadialDistribution,
     angle_distribution,
@@ -127,11 +128,7 @@ def test_agrees_with_mdanalysis(liquid):
     positions, boxes = liquid
     universe = MDAnalysis.Universe.empty(positions.shape[1], trajectory=True)
     universe.load_new(positions * 10, order="fac", dimensions=[20, 20, 20, 90, 90, 90])
-    result = (
-        InterRDF(universe.atoms, universe.atoms, nbins=50, range=(0, 10), exclusion_block=(1, 1))
-        .run()
-        .results
-    )
+    result = InterRDF(universe.atoms, universe.atoms, nbins=50, range=(0, 10), exclusion_block=(1, 1)).run().results
     ours = radial_distribution(positions, boxes, maximum=1.0, bin_width=0.02)
     assert 10 * ours.distance == pytest.approx(result.bins)
     # MDAnalysis computes distances in float32: a pair at a bin edge may fall into the neighbouring bin.
@@ -203,9 +200,7 @@ def test_difference_is_the_mean_over_the_range(liquid):
 
 def test_a_box_too_small_is_refused(liquid):
     positions, boxes = liquid
-    with pytest.raises(
-        ValueError, match=r"1\.1 nm, exceeds half the smallest width of the box in frame 0, 1\.0000 nm"
-    ):
+    with pytest.raises(ValueError, match=r"1\.1 nm, exceeds half the smallest width of the box in frame 0, 1\.0000 nm"):
         radial_distribution(positions, boxes, maximum=1.1)
     skewed = boxes.copy()
     skewed[3, 1, 0] = 1.0

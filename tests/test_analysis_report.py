@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+
 from openmmcg.analysis import AngleDistribution, MeanSquaredDisplacement, RadialDistribution, Report, figures
 
 

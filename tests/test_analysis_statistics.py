@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from openmmcg.analysis import block_slices, mean_and_error, series_average
 
 
@@ -9,9 +10,7 @@ def test_blocks_cover_every_frame_once():
     for frames in (5, 7, 100, 101):
         for blocks in (1, 2, 5):
             slices = block_slices(frames, blocks)
-            assert np.array_equal(
-                np.concatenate([np.arange(frames)[block] for block in slices]), np.arange(frames)
-            )
+            assert np.array_equal(np.concatenate([np.arange(frames)[block] for block in slices]), np.arange(frames))
             lengths = [block.stop - block.start for block in slices]
             assert max(lengths) - min(lengths) <= 1
 

@@ -8,7 +8,6 @@ from openmm import unit
 
 from openmmcg import CGForce
 
-
 PLATFORMS = [openmm.Platform.getPlatform(i).getName() for i in range(openmm.Platform.getNumPlatforms())]
 BOX = np.array([[2.0, 0, 0], [0.4, 2.1, 0], [-0.6, 0.5, 2.2]])
 

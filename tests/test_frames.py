@@ -11,6 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+
 from openmmcg.frames import Frames, FrameWriter, writer
 
 BOX = np.array([[2.0, 0.0, 0.0], [0.3, 2.1, 0.0], [-0.4, 0.5, 2.2]])
@@ -181,9 +182,7 @@ def test_bad_files_are_named(path, tmp_path):
 
 def test_nothing_is_overwritten(path):
     write(path, 2)
-    with pytest.raises(
-        FileExistsError, match="is not overwritten; choose another path, delete it, or resume it"
-    ):
+    with pytest.raises(FileExistsError, match="is not overwritten; choose another path, delete it, or resume it"):
         FrameWriter(path, **WATER)
     with pytest.raises(FileNotFoundError, match="no folder"):
         FrameWriter(path.parent / "absent" / "x.h5md", **WATER)
@@ -277,9 +276,7 @@ def test_after_every_single_write_to_the_disk_all_earlier_frames_are_readable(pa
                 assert len(frames) in (count, count + 1)
                 np.testing.assert_array_equal(frames.times, 0.5 * (np.arange(len(frames)) + 1))
                 for frame in {0, len(frames) // 2, len(frames) - 1} if len(frames) else ():
-                    np.testing.assert_array_equal(
-                        frames.positions[frame], positions_of(frame).astype(np.float32)
-                    )
+                    np.testing.assert_array_equal(frames.positions[frame], positions_of(frame).astype(np.float32))
                     np.testing.assert_array_equal(frames.forces[frame], forces_of(frame).astype(np.float32))
 
 
@@ -354,6 +351,14 @@ def test_a_full_disk_leaves_the_earlier_frames_readable(path):
     assert_holds(path, count + 5)
 
 
+def test_a_disk_full_from_the_start_is_an_ordinary_error(path):
+    process = subprocess.run(
+        write_forever(path, LIMITED.format(size=1000)), capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 1 and "File too large" in process.stderr.splitlines()[-1]
+    assert list(path.parent.iterdir()) == []
+
+
 def test_space_reserved_ahead_is_given_back(path):
     write(path, 3)
     assert path.stat().st_size < 100_000
@@ -362,10 +367,7 @@ def test_space_reserved_ahead_is_given_back(path):
 def test_a_full_file_system_leaves_the_earlier_frames_readable(path):
     """As above with a real, small file system, where the machine lets us mount one."""
     mount = f"mount -t tmpfs -o size=1280k none {path.parent}"
-    if (
-        shutil.which("unshare") is None
-        or subprocess.run(["unshare", "-rm", "sh", "-c", mount], check=False).returncode
-    ):
+    if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "sh", "-c", mount], check=False).returncode:
         pytest.skip("no private mounts on this machine")
     copy = path.parent.parent / "kept.h5md"
     script = f'{mount} && "$@"; status=$?; cp {path} {copy}; exit $status'

@@ -57,7 +57,19 @@ def python_without_torch(tmp_path_factory):
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     build = ["--config-settings", f"build-dir={directory / 'build'}"]
-    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", *build, "-w", directory, ROOT, env=environment)
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        *build,
+        "-w",
+        directory,
+        ROOT,
+        env=environment,
+    )
     (wheel,) = directory.glob("openmm_cg-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert "openmmcg/lib/libOpenMMCG.so" in names
@@ -76,7 +88,12 @@ def test_a_saved_potential_runs_without_torch(python_without_torch, two_type_pot
     script.write_text(RUN)
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("LD_", "OPENMM", "PYTHON"))}
     output = run(
-        python_without_torch, script, two_type_potential, tmp_path / "positions.npy", cwd=tmp_path, env=environment
+        python_without_torch,
+        script,
+        two_type_potential,
+        tmp_path / "positions.npy",
+        cwd=tmp_path,
+        env=environment,
     )
     result = json.loads(output.splitlines()[-1])
     system = openmm.System()

@@ -16,7 +16,17 @@ def test_program():
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     options = ["-DOPENMMCG_SANITIZE=ON", "-DOPENMMCG_ENGINE_TESTS=ON", "-DCMAKE_BUILD_TYPE=RelWithDebInfo"]
     for command in (
-        ["cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja", f"-DPython_EXECUTABLE={sys.executable}", *options],
+        [
+            "cmake",
+            "-S",
+            str(ROOT),
+            "-B",
+            str(build),
+            "-G",
+            "Ninja",
+            f"-DPython_EXECUTABLE={sys.executable}",
+            *options,
+        ],
         ["cmake", "--build", str(build), "--target", "test_engine"],
     ):
         done = subprocess.run(command, env=environment, capture_output=True, text=True)

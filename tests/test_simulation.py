@@ -1,5 +1,6 @@
 """Runs of Systems whose thermodynamics is known, and runs that are interrupted, refused or explode."""
 
+import json
 import os
 import re
 import signal
@@ -9,9 +10,11 @@ import time
 
 import numpy as np
 import openmm
-import openmmcg.resumable.run
 import pytest
 from openmm import unit
+
+import openmmcg.resumable.run
+from openmmcg import CGForce
 from openmmcg.analysis import (
     angle_distribution,
     mean_squared_displacement,
@@ -150,6 +153,37 @@ def test_frames_come_at_every_interval_with_names_types_and_masses(tmp_path):
     assert result.path == tmp_path / "trap.h5"
 
 
+def test_bead_types_are_those_of_the_cg_force(tmp_path):
+    torch = pytest.importorskip("torch")
+
+    class Trap(torch.nn.Module):
+        def forward(self, positions: torch.Tensor):
+            return 500.0 * (positions**2).sum()
+
+    description = {
+        "format": "openmm-cg potential",
+        "format_version": 1,
+        "contract": "plain",
+        "bead_types": [{"name": "A", "mass": 10.0}, {"name": "B", "mass": 20.0}],
+        "dtype": "any",
+        "outputs_forces": False,
+        "global_parameters": [],
+        "temperature": 300.0,
+        "provenance": {},
+    }
+    model = tmp_path / "trap.pt"
+    contents = {"model.json": json.dumps(description), "priors.json": "[]"}
+    torch.jit.save(torch.jit.script(Trap()), model, _extra_files=contents)
+    system = openmm.System()
+    for mass in (20.0, 10.0, 20.0):
+        system.addParticle(mass)
+    system.addForce(CGForce(model, types=["B", "A", "B"]))
+    assert short_run(tmp_path / "trap.h5", system).frames == 10
+    with Frames(tmp_path / "trap.h5") as frames:
+        assert frames.names == ["B", "A", "B"]
+        assert frames.type_names == ["A", "B"]
+
+
 def test_the_seed_decides_the_trajectory(tmp_path):
     first, again, other = (tmp_path / f"{name}.h5" for name in ("first", "again", "other"))
     short_run(first, seed=1)
@@ -163,9 +197,7 @@ class Interruption(BaseException):
     """Like KeyboardInterrupt, which pytest would take for itself."""
 
 
-@pytest.mark.parametrize(
-    "moment", ["before the checkpoint", "before the frame", "before the log", "inside the log"]
-)
+@pytest.mark.parametrize("moment", ["before the checkpoint", "before the frame", "before the log", "inside the log"])
 def test_an_interrupted_run_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, moment):
     """At constant energy, the continuation must be the same trajectory."""
     whole, parts = tmp_path / "whole.h5", tmp_path / "parts.h5"
@@ -247,9 +279,7 @@ def test_a_finished_run_returns_at_once_with_the_same_result(tmp_path, monkeypat
     assert read_result(path) == result
 
 
-@pytest.mark.parametrize(
-    "change", [{"temperature": 310.0}, {"time_step": 0.001}, {"seed": 2}, {"friction": 2.0}]
-)
+@pytest.mark.parametrize("change", [{"temperature": 310.0}, {"time_step": 0.001}, {"seed": 2}, {"friction": 2.0}])
 def test_other_settings_are_refused(tmp_path, change):
     path = tmp_path / "trap.h5"
     short_run(path)
@@ -282,9 +312,7 @@ def test_frames_of_another_run_are_refused(tmp_path):
     short_run(tmp_path / "one.h5", duration=1.0)
     short_run(tmp_path / "two.h5", duration=0.5)
     os.replace(tmp_path / "two.h5", tmp_path / "one.h5")
-    with pytest.raises(
-        ValueError, match="one.h5 holds 5 frames, its checkpoint 10; they do not belong together"
-    ):
+    with pytest.raises(ValueError, match="one.h5 holds 5 frames, its checkpoint 10; they do not belong together"):
         short_run(tmp_path / "one.h5", duration=2.0)
     os.remove(tmp_path / "one.h5")
     with pytest.raises(FileNotFoundError, match="one.h5 is missing although it has a checkpoint"):

@@ -1,19 +1,101 @@
-"""The file of a potential: a TorchScript archive whose extra entries describe it (docs/design.md)."""
+"""The file of a potential: a TorchScript archive whose extra entries describe it (docs/design.md).
+
+Reading needs no torch: the archive is a zip.
+"""
 
 from __future__ import annotations
 
 import io
 import json
+import os
+import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "describe_module", "to_bytes"]
+__all__ = ["FORMAT", "FORMAT_VERSION", "BeadType", "ModelFile", "describe_module", "to_bytes"]
 
 FORMAT = "openmm-cg potential"
 FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class BeadType:
+    """Name and mass (amu) of a kind of bead."""
+
+    name: str
+    mass: float
+
+
+class ModelFile:
+    """What a model file says of itself.
+
+    Parameters
+    ----------
+    model
+        A path, or the bytes of a file.
+
+    Attributes
+    ----------
+    content
+        The file's bytes.
+    description
+        ``model.json``.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where there is no such file.
+    ValueError
+        Where it is truncated, corrupted, of another format or of a newer version.
+    """
+
+    def __init__(self, model: str | os.PathLike[str] | bytes) -> None:
+        if isinstance(model, bytes):
+            self.source, self.content = "the model", model
+        else:
+            self.source = f"the model file '{model}'"
+            self.content = Path(model).expanduser().read_bytes()
+        self.description: dict[str, Any] = json.loads(self.extra("model.json"))
+        if self.description.get("format") != FORMAT:
+            raise ValueError(
+                f"{self.source} is not an openmm-cg potential: its format is {self.description.get('format')!r}"
+            )
+        version = self.description.get("format_version", 0)
+        if version > FORMAT_VERSION:
+            raise ValueError(
+                f"{self.source} has format version {version}; this openmm-cg reads versions up to {FORMAT_VERSION}: "
+                "upgrade openmm-cg"
+            )
+
+    def extra(self, name: str, default: bytes | None = None) -> bytes:
+        """The entry ``extra/<name>``; ``default`` where there is none."""
+        try:
+            with zipfile.ZipFile(io.BytesIO(self.content)) as archive:
+                for entry in archive.namelist():
+                    if entry.split("/", 1)[1:] == [f"extra/{name}"]:
+                        return archive.read(entry)
+        except zipfile.BadZipFile as error:
+            raise ValueError(
+                f"{self.source} is truncated or corrupted, or was not written by CGPotential.save(): {error}"
+            ) from error
+        if default is None:
+            raise ValueError(f"{self.source} has no entry '{name}': write it with CGPotential.save()")
+        return default
+
+    @property
+    def bead_types(self) -> list[BeadType]:
+        """The kinds of beads; a bead's type is the index into this list."""
+        return [BeadType(entry["name"], entry["mass"]) for entry in self.description["bead_types"]]
+
+    @property
+    def priors(self) -> list[str]:
+        """OpenMM XML of the priors, templates without particles."""
+        return json.loads(self.extra("priors.json", b"[]"))
 
 
 def to_bytes(
@@ -59,6 +141,14 @@ def describe_module(
         buffer, float32 where there is none.
     cutoff
         In nm; for the contract ``"neighbor-list"``.
+    contract
+        ``"neighbor-list"`` or ``"plain"``.
+    bead_types
+        The names of the kinds of beads.
+    outputs_forces
+        Whether the module returns ``(energy, forces)``.
+    global_parameters
+        Names and default values of what is passed after the other arguments.
 
     Raises
     ------

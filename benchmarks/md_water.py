@@ -1,0 +1,225 @@
+"""Cost of a molecular-dynamics step of coarse-grained water: native and TorchScript engine, plain torch, all-atom.
+
+    python benchmarks/md_water.py --beads 3916 --cutoff 0.6 --channels 128 --threads 1 --json result.json
+
+Engines: `native` and `torchscript` are CGForce's; `torch-operators` is the same network as a user of openmm-torch would
+write it (the module finds its pairs itself); `all-atom` is TIP3P water with the same number of molecules. Every
+measurement is a process of its own. Torch is measured twice: as it comes, and tuned (OMP_WAIT_POLICY=PASSIVE, glibc's
+mmap and trim thresholds raised). A step is one of LangevinMiddleIntegrator at 2 fs on OpenMM's CPU platform; the
+least of several blocks of steps counts. Weights are random: they do not change the cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+
+import numpy as np
+import openmm
+from openmm import unit
+from tqdm import tqdm
+
+BEADS_PER_VOLUME = 33.3  # water, 1/nm³
+TUNED = {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "MALLOC_MMAP_THRESHOLD_": "4000000000",
+    "MALLOC_TRIM_THRESHOLD_": "8000000000",
+}
+ENGINES = ("native", "torchscript", "torch-operators", "all-atom")
+SECONDS_PER_MEASUREMENT = 4.0
+MOST_STEPS = 2000
+
+
+def liquid(beads: int) -> tuple[np.ndarray, np.ndarray]:
+    """Beads at the density of water, scattered about a lattice, and their cubic box."""
+    random = np.random.default_rng(0)
+    width = (beads / BEADS_PER_VOLUME) ** (1 / 3)
+    sites = int(np.ceil(beads ** (1 / 3)))
+    lattice = np.stack(np.meshgrid(*[np.arange(sites)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    chosen = lattice[random.permutation(len(lattice))[:beads]]
+    return (chosen + 0.5) * width / sites + random.normal(scale=0.03, size=(beads, 3)), np.eye(3) * width
+
+
+def coarse_grained_system(row: dict) -> tuple[openmm.System, np.ndarray]:
+    """The network alone: a liquid, or for a handful of beads a chain without box."""
+    import torch
+
+    from openmmcg import CGForce, CGPotential
+    from openmmcg.potentials import SchNet
+
+    torch.manual_seed(0)
+    torch.set_num_threads(row["threads"])
+    network = SchNet(
+        types=1,
+        channels=row["channels"],
+        blocks=row["blocks"],
+        cutoff=row["cutoff"],
+        basis_start=0.2,
+        neighbors=10,
+        energy_scale=0.1,
+    )
+    potential = CGPotential(network, [("W", 18.015)])
+    system = openmm.System()
+    for _ in range(row["beads"]):
+        system.addParticle(18.015)
+    periodic = row["beads"] > 50
+    if periodic:
+        positions, box = liquid(row["beads"])
+        system.setDefaultPeriodicBoxVectors(*box)
+    else:
+        bonds = openmm.HarmonicBondForce()
+        for i in range(row["beads"] - 1):
+            bonds.addBond(i, i + 1, 0.2, 1e4)
+        system.addForce(bonds)
+        positions = np.array([[0.17 * i, 0.1 * (i % 2), 0.05 * (i % 3)] for i in range(row["beads"])])
+    if row["engine"] == "torch-operators":
+        types = [0] * row["beads"]
+        module = potential.export_openmm_torch(os.devnull, types, periodic=periodic)
+        force = CGForce(module, contract="plain", periodic=periodic)
+    else:
+        force = CGForce(potential.to_bytes(), periodic=periodic, engine=row["engine"])
+    system.addForce(force)
+    return system, positions
+
+
+def all_atom_system(row: dict) -> tuple[openmm.System, np.ndarray]:
+    """Rigid TIP3P with PME."""
+    from openmmcg.reference import water_box
+
+    water = water_box("tip3p", molecules=row["beads"])
+    return water.system, water.positions
+
+
+def measure(row: dict) -> dict:
+    """Fill in `ms_per_step` and `peak_memory_MiB`."""
+    build = all_atom_system if row["engine"] == "all-atom" else coarse_grained_system
+    system, positions = build(row)
+    integrator = openmm.LangevinMiddleIntegrator(300, 1, 0.002)
+    context = openmm.Context(
+        system, integrator, openmm.Platform.getPlatformByName("CPU"), {"Threads": str(row["threads"])}
+    )
+    context.setPositions(positions)
+    context.setVelocitiesToTemperature(300, 1)
+    integrator.step(3)
+    begin = time.perf_counter()
+    integrator.step(1)
+    estimate = time.perf_counter() - begin
+    blocks = 5
+    steps = int(np.clip(SECONDS_PER_MEASUREMENT / blocks / estimate, 1, MOST_STEPS / blocks))
+    times = []
+    for _ in range(blocks):
+        begin = time.perf_counter()
+        integrator.step(steps)
+        times.append((time.perf_counter() - begin) / steps)
+    energy = context.getState(energy=True).getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole)
+    if not np.isfinite(energy):
+        raise RuntimeError(f"the run of {row} is not stable")
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {**row, "ms_per_step": 1e3 * min(times), "peak_memory_MiB": round(memory)}
+
+
+def measure_in_process(row: dict) -> dict:
+    """Measure in a new process with the row's settings of torch and glibc."""
+    environment = {key: value for key, value in os.environ.items() if key not in TUNED}
+    environment["OMP_NUM_THREADS"] = str(row["threads"])
+    if row["settings"] == "tuned":
+        environment.update(TUNED)
+    command = [sys.executable, __file__, "--measure", json.dumps(row)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"the measurement of {row} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def processor() -> str:
+    """The processor's name and number of cores."""
+    with open("/proc/cpuinfo") as file:
+        names = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
+
+
+def versions() -> dict:
+    """Of what was measured."""
+    from importlib.metadata import version
+
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
+    packages = {name: version(name) for name in ("openmm-cg", "openmm", "torch", "numpy")}
+    return {**packages, "python": platform.python_version(), "commit": commit}
+
+
+def plan(arguments: argparse.Namespace) -> list[dict]:
+    """The measurements asked for; all-atom water only where it can be a box."""
+    rows = []
+    for beads, cutoff, channels, threads, engine in itertools.product(
+        arguments.beads, arguments.cutoff, arguments.channels, arguments.threads, arguments.engines
+    ):
+        row = {
+            "beads": beads,
+            "cutoff": cutoff,
+            "channels": channels,
+            "blocks": arguments.blocks,
+            "threads": threads,
+        }
+        if engine == "all-atom":
+            first = cutoff == arguments.cutoff[0] and channels == arguments.channels[0]
+            if beads < 216 or not first:
+                continue
+            row.update(cutoff=None, channels=None, blocks=None)
+        for settings in ("tuned", "default") if engine.startswith("torch") else ("tuned",):
+            rows.append({**row, "engine": engine, "settings": settings})
+    return rows
+
+
+def print_table(rows: list[dict]) -> None:
+    """All rows, with the ratio to the native engine of the same system."""
+    native = {key(row): row["ms_per_step"] for row in rows if row["engine"] == "native"}
+    print(f"{'beads':>6} {'cutoff':>6} {'channels':>8} {'threads':>7}  {'engine':<16} {'settings':<8} {'ms/step':>10} "
+          f"{'ns/day (2 fs)':>14} {'/native':>8} {'MiB':>6}")  # fmt: skip
+    for row in rows:
+        ratio = row["ms_per_step"] / native[key(row)] if key(row) in native else float("nan")
+        print(
+            f"{row['beads']:>6} {row['cutoff'] or '':>6} {row['channels'] or '':>8} {row['threads']:>7}  "
+            f"{row['engine']:<16} {row['settings']:<8} {row['ms_per_step']:>10.3f} "
+            f"{172.8 / row['ms_per_step']:>14.1f} {ratio:>8.2f} {row['peak_memory_MiB']:>6}"
+        )
+
+
+def key(row: dict) -> tuple:
+    """What two engines must share to be compared."""
+    return row["beads"], row["cutoff"], row["channels"], row["blocks"], row["threads"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--beads", type=int, nargs="+", default=[6, 10, 512, 3916, 20000])
+    parser.add_argument("--cutoff", type=float, nargs="+", default=[0.6, 0.7], help="nm")
+    parser.add_argument("--channels", type=int, nargs="+", default=[128, 64])
+    parser.add_argument("--blocks", type=int, default=2)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
+    parser.add_argument("--json", help="where to write the rows")
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure:
+        print(json.dumps(measure(json.loads(arguments.measure))))
+        return
+    about = {"machine": processor(), "versions": versions()}
+    rows = []
+    for row in tqdm(plan(arguments), unit="measurement"):
+        rows.append({**measure_in_process(row), **about})
+        if arguments.json:
+            with open(arguments.json, "w") as file:
+                json.dump(rows, file, indent=1)
+    print(about["machine"])
+    print_table(rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,384 @@
+"""The map itself: which atoms make a bead, and how their positions and forces are combined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import openmm
+from numpy.typing import ArrayLike, NDArray
+from openmm import app, unit
+from scipy import sparse
+
+from openmmcg.mapping.topology import mapped_topology, openmm_topology
+
+_TOLERANCE = 1e-6
+
+
+class Mapping:
+    r"""A linear coarse-grained map.
+
+    Bead I sits at :math:`R_I = \sum_i M_{Ii} r_i` and feels :math:`F_I = \sum_i B_{Ii} f_i`. The rows of
+    the position matrix M sum to one, so that the beads move along when all atoms are shifted. The force
+    matrix B must satisfy :math:`B M^T = 1`; then the mean of the mapped force is minus the gradient of
+    the potential of mean force (Noid et al., J. Chem. Phys. 128, 244114 (2008), for beads that share no
+    atoms; Ciccotti, Kapral & Vanden-Eijnden, ChemPhysChem 6, 1809 (2005), in general). Where rigid
+    constraints join atoms, all atoms of a constrained group must have the same coefficient in a row of B:
+    see `check_constraints`.
+
+    Use `center_of_mass`, `slice` or `linear` to make one.
+
+    Parameters
+    ----------
+    topology
+        Of the atoms: an `openmm.app.Topology` or an `mdtraj.Topology`.
+    position_matrix
+        ``[beads, atoms]``, dense or sparse.
+    force_matrix
+        ``[beads, atoms]``, dense or sparse.
+    names
+        ``[beads]``, the beads' names.
+    types
+        ``[beads]``, the names of the beads' types; the beads' names by default.
+
+    Attributes
+    ----------
+    position_matrix, force_matrix : scipy.sparse.csr_array [beads, atoms]
+    names : list of str [beads]
+    types : int64 [beads]
+        Indices into `type_names`.
+    type_names : list of str
+        In the order of their first appearance.
+    masses : float64 [beads], amu
+        :math:`1 / \sum_i M_{Ii}^2 / m_i` (Noid et al.); for a centre of mass, its atoms' mass.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit, rows that do not sum to one, a force matrix that is inconsistent with the
+        position matrix, or beads that contain massless atoms.
+    """
+
+    def __init__(
+        self,
+        topology: Any,
+        position_matrix: Any,
+        force_matrix: Any,
+        *,
+        names: Sequence[str],
+        types: Sequence[str] | None = None,
+    ) -> None:
+        topology = openmm_topology(topology)
+        self.position_matrix = _sparse(position_matrix)
+        self.force_matrix = _sparse(force_matrix)
+        self.names = list(names)
+        kinds = self.names if types is None else list(types)
+        self.type_names = list(dict.fromkeys(kinds))
+        shape = (len(self.names), topology.getNumAtoms())
+        for what, matrix in (("position", self.position_matrix), ("force", self.force_matrix)):
+            if matrix.shape != shape:
+                raise ValueError(
+                    f"the {what} matrix has the shape {matrix.shape}; "
+                    f"{shape[0]} bead names and {shape[1]} atoms need {shape}"
+                )
+        if len(kinds) != shape[0]:
+            raise ValueError(f"there are {shape[0]} bead names and {len(kinds)} bead types")
+        number_of_type = {name: number for number, name in enumerate(self.type_names)}
+        self.types = np.array([number_of_type[kind] for kind in kinds], np.int64)
+        _check_rows(self.position_matrix, self.names)
+        _check_consistency(self.position_matrix, self.force_matrix)
+        self.masses = _bead_masses(self.position_matrix, topology)
+        self._topology = mapped_topology(topology, self._atoms_of_beads(), self.names)
+
+    @classmethod
+    def center_of_mass(
+        cls,
+        topology: Any,
+        groups: Sequence[Sequence[int]] | None = None,
+        *,
+        names: Sequence[str] | None = None,
+        types: Sequence[str] | None = None,
+    ) -> Mapping:
+        """Beads at the centres of mass of groups of atoms; a bead's force is the sum of its atoms' forces.
+
+        Parameters
+        ----------
+        topology
+            Of the atoms.
+        groups
+            Indices of each bead's atoms, no atom in two beads; every residue is a bead by default.
+        names
+            The beads' names; by default those of the residues of their first atoms.
+        types
+            The names of the beads' types; by default the beads' names.
+
+        Examples
+        --------
+        >>> topology = app.Topology()
+        >>> water = topology.addResidue("HOH", topology.addChain())
+        >>> for name, symbol in ("O", "O"), ("H1", "H"), ("H2", "H"):
+        ...     atom = topology.addAtom(name, app.Element.getBySymbol(symbol), water)
+        >>> mapping = Mapping.center_of_mass(topology, names=["W"])
+        >>> mapping.names, mapping.masses.round(3).tolist()
+        (['W'], [18.015])
+        """
+        topology = openmm_topology(topology)
+        atoms = list(topology.atoms())
+        if groups is None:
+            groups = [[atom.index for atom in residue.atoms()] for residue in topology.residues()]
+        _check_groups(groups, len(atoms))
+        masses = _atom_masses(topology)
+        rows = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+        columns = np.concatenate([np.asarray(group) for group in groups])
+        totals = np.bincount(rows, masses[columns], len(groups))
+        if not totals.all():
+            raise ValueError(f"bead {int(np.argmin(totals))} has no mass: all its atoms are massless")
+        matrix = sparse.csr_array((masses[columns] / totals[rows], (rows, columns)), shape=(len(groups), len(atoms)))
+        if names is None:
+            names = [atoms[group[0]].residue.name for group in groups]
+        return cls(topology, matrix, _sum_of_forces(matrix), names=names, types=types)
+
+    @classmethod
+    def slice(
+        cls,
+        topology: Any,
+        atom_indices: Sequence[int],
+        *,
+        names: Sequence[str] | None = None,
+        types: Sequence[str] | None = None,
+    ) -> Mapping:
+        """Beads at chosen atoms, each with the force on its atom.
+
+        Parameters
+        ----------
+        topology
+            Of the atoms.
+        atom_indices
+            One per bead.
+        names
+            The beads' names; by default those of the atoms.
+        types
+            The names of the beads' types; by default the beads' names.
+        """
+        topology = openmm_topology(topology)
+        groups = [[index] for index in atom_indices]
+        if names is None:
+            _check_groups(groups, topology.getNumAtoms())
+            atoms = list(topology.atoms())
+            names = [atoms[index].name for index in atom_indices]
+        return cls.center_of_mass(topology, groups, names=names, types=types)
+
+    @classmethod
+    def linear(
+        cls,
+        topology: Any,
+        matrix: Any,
+        *,
+        names: Sequence[str],
+        types: Sequence[str] | None = None,
+        force_matrix: Any | None = None,
+    ) -> Mapping:
+        r"""Beads at any linear combinations of atoms.
+
+        Parameters
+        ----------
+        topology
+            Of the atoms.
+        matrix
+            ``[beads, atoms]``, dense or sparse, rows summing to one.
+        names
+            The beads' names.
+        types
+            The names of the beads' types; by default the beads' names.
+        force_matrix
+            ``[beads, atoms]``. By default a bead's force is the sum of the forces on its atoms where no
+            atom is part of two beads, and otherwise :math:`(M M^T)^{-1} M`, the smallest matrix with
+            :math:`B M^T = 1`.
+        """
+        position_matrix = _sparse(matrix)
+        if force_matrix is None:
+            in_beads = np.bincount(position_matrix.indices, minlength=position_matrix.shape[1])
+            disjoint = in_beads.max(initial=0) <= 1
+            force_matrix = _sum_of_forces(position_matrix) if disjoint else _pseudo_inverse(position_matrix)
+        return cls(topology, position_matrix, force_matrix, names=names, types=types)
+
+    @property
+    def number_of_beads(self) -> int:
+        """Rows of the matrices."""
+        return self.position_matrix.shape[0]
+
+    @property
+    def number_of_atoms(self) -> int:
+        """Columns of the matrices."""
+        return self.position_matrix.shape[1]
+
+    def topology(self) -> app.Topology:
+        """Topology of the beads: chains, residues and box of the atoms', bonds where atoms are bonded."""
+        return self._topology
+
+    def map_positions(self, positions: ArrayLike, box: ArrayLike | None = None) -> NDArray[np.float64]:
+        """Positions of the beads.
+
+        Parameters
+        ----------
+        positions
+            ``[atoms, 3]`` or ``[frames, atoms, 3]``, nm.
+        box
+            ``[3, 3]``, or ``[frames, 3, 3]``, box vectors as rows, nm. With it, beads that a face of the
+            periodic box cuts apart are refused.
+
+        Returns
+        -------
+        float64, ``[beads, 3]`` or ``[frames, beads, 3]``, nm
+
+        Raises
+        ------
+        ValueError
+            The number of atoms differs from the map's, or a bead's atoms are half a box or more apart.
+        """
+        positions = np.asarray(positions, float)
+        if box is not None:
+            boxes = np.broadcast_to(np.asarray(box, float), (*positions.shape[:-2], 3, 3))
+            for frame in np.ndindex(boxes.shape[:-2]):
+                self._check_whole(positions[frame], boxes[frame])
+        return self._combine(self.position_matrix, positions)
+
+    def map_forces(self, forces: ArrayLike) -> NDArray[np.float64]:
+        """Forces on the beads, kJ/mol/nm.
+
+        Parameters
+        ----------
+        forces
+            On the atoms, ``[atoms, 3]`` or ``[frames, atoms, 3]``, kJ/mol/nm.
+
+        Returns
+        -------
+        float64, ``[beads, 3]`` or ``[frames, beads, 3]``, kJ/mol/nm
+        """
+        return self._combine(self.force_matrix, np.asarray(forces, float))
+
+    def check_constraints(self, system: openmm.System) -> None:
+        """Check that mapped forces of this System are meaningful in spite of its rigid bonds.
+
+        The forces that hold rigid bonds are not part of what OpenMM reports, so a bead must take the
+        forces of two constrained atoms with equal coefficients, such that the missing forces cancel.
+
+        Parameters
+        ----------
+        system
+            The all-atom System.
+
+        Raises
+        ------
+        ValueError
+            A constraint joins atoms that differ in the force matrix; for instance an atom sliced out of a
+            rigid water molecule. Give `linear` a force matrix that treats constrained atoms alike.
+        """
+        number = system.getNumConstraints()
+        if number == 0:
+            return
+        first, second = np.array([system.getConstraintParameters(c)[:2] for c in range(number)]).T
+        columns = self.force_matrix.tocsc()
+        difference = abs(columns[:, first] - columns[:, second]).max(axis=0).toarray().ravel()
+        if difference.max() > _TOLERANCE:
+            worst = int(np.argmax(difference))
+            raise ValueError(
+                f"atoms {first[worst]} and {second[worst]} are joined by a rigid bond but have "
+                "different weights in the forces of the beads, so the mapped forces miss the bond's share; "
+                "take the whole rigid group into the bead, or give Mapping.linear a force matrix with equal "
+                "weights"
+            )
+
+    def _combine(self, matrix: sparse.csr_array, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+        if vectors.ndim < 2 or vectors.shape[-2:] != (self.number_of_atoms, 3):
+            raise ValueError(f"the map is for {self.number_of_atoms} atoms, got an array of shape {vectors.shape}")
+        columns = np.moveaxis(vectors, -2, 0)
+        mapped = (matrix @ columns.reshape(self.number_of_atoms, -1)).reshape(-1, *columns.shape[1:])
+        return np.moveaxis(mapped, 0, -2)
+
+    def _check_whole(self, positions: NDArray[np.float64], box: NDArray[np.float64]) -> None:
+        members, starts = self.position_matrix.indices, self.position_matrix.indptr[:-1]
+        fractions = (positions @ np.linalg.inv(box))[members]
+        extents = np.maximum.reduceat(fractions, starts) - np.minimum.reduceat(fractions, starts)
+        if extents.max() >= 0.5:
+            bead = int(np.argmax(extents.max(axis=1)))
+            raise ValueError(
+                f"the atoms of bead {bead} ({self.names[bead]}) are {extents[bead].max():.2f} box widths "
+                "apart: molecules are cut at the faces of the periodic box. Write them whole, in OpenMM by "
+                "getState(enforcePeriodicBox=False), or mend them, in MDTraj by make_molecules_whole()"
+            )
+
+    def _atoms_of_beads(self) -> list[NDArray[np.int32]]:
+        return np.split(self.position_matrix.indices, self.position_matrix.indptr[1:-1])
+
+
+def _sparse(matrix: Any) -> sparse.csr_array:
+    result = sparse.csr_array(matrix, dtype=float, copy=True)
+    result.sum_duplicates()
+    result.eliminate_zeros()
+    return result
+
+
+def _sum_of_forces(position_matrix: sparse.csr_array) -> sparse.csr_array:
+    """The coefficient of every atom of a bead is one; massless atoms are in no bead."""
+    matrix = _sparse(position_matrix)
+    matrix.data[:] = 1.0
+    return matrix
+
+
+def _pseudo_inverse(position_matrix: sparse.csr_array) -> NDArray[np.float64]:
+    gram = (position_matrix @ position_matrix.T).toarray()
+    if np.linalg.matrix_rank(gram, hermitian=True) < len(gram):
+        raise ValueError("the rows of the position matrix are linearly dependent: a bead follows from the others")
+    return np.linalg.solve(gram, position_matrix.toarray())
+
+
+def _check_groups(groups: Sequence[Sequence[int]], number_of_atoms: int) -> None:
+    if len(groups) == 0:
+        raise ValueError("a map needs at least one bead")
+    taken: dict[int, int] = {}
+    for bead, group in enumerate(groups):
+        if len(group) == 0:
+            raise ValueError(f"bead {bead} has no atoms")
+        for atom in group:
+            if not 0 <= atom < number_of_atoms:
+                raise ValueError(f"bead {bead} has atom {atom}; the topology has atoms 0 to {number_of_atoms - 1}")
+            if atom in taken:
+                raise ValueError(f"atom {atom} is in bead {taken[atom]} and in bead {bead}; it can be in one only")
+            taken[atom] = bead
+
+
+def _check_rows(position_matrix: sparse.csr_array, names: Sequence[str]) -> None:
+    sums = np.asarray(position_matrix.sum(axis=1)).ravel()
+    worst = int(np.argmax(abs(sums - 1)))
+    if not abs(sums[worst] - 1) <= _TOLERANCE:
+        raise ValueError(
+            f"the coefficients of bead {worst} ({names[worst]}) sum to {sums[worst]:.6g}; they must sum to "
+            "1, or the bead does not move along with its atoms"
+        )
+
+
+def _check_consistency(position_matrix: sparse.csr_array, force_matrix: sparse.csr_array) -> None:
+    difference = abs(force_matrix @ position_matrix.T - sparse.eye_array(position_matrix.shape[0]))
+    if not difference.max() <= _TOLERANCE:
+        raise ValueError(
+            "the force matrix B does not fit the position matrix M: B Mᵀ must be the identity and is "
+            f"{difference.max():.2g} off"
+        )
+
+
+def _atom_masses(topology: app.Topology) -> NDArray[np.float64]:
+    return np.array([0.0 if a.element is None else a.element.mass.value_in_unit(unit.dalton) for a in topology.atoms()])
+
+
+def _bead_masses(position_matrix: sparse.csr_array, topology: app.Topology) -> NDArray[np.float64]:
+    masses = _atom_masses(topology)[position_matrix.indices]
+    if not masses.all():
+        atom = position_matrix.indices[np.argmin(masses)]
+        raise ValueError(f"atom {atom} is part of a bead and has no mass (a virtual site, or no element); leave it out")
+    inverse = sparse.csr_array(
+        (position_matrix.data**2 / masses, position_matrix.indices, position_matrix.indptr),
+        position_matrix.shape,
+    )
+    return 1.0 / np.asarray(inverse.sum(axis=1)).ravel()

@@ -1,0 +1,81 @@
+"""Whole trajectories through a map."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from openmmcg.frames import Frames, FrameWriter
+from openmmcg.mapping.map import Mapping
+
+
+def map_frames(source: Frames, mapping: Mapping, path: str | os.PathLike[str], progress: bool = True) -> None:
+    """Write the beads' trajectory.
+
+    What has been written by an earlier, interrupted call is kept and continued; where nothing is left to
+    do, the call returns at once. Forces are mapped where the source holds any.
+
+    Parameters
+    ----------
+    source
+        The atoms' trajectory, molecules whole.
+    mapping
+        The map.
+    path
+        The file to write.
+    progress
+        Show a progress bar.
+
+    Raises
+    ------
+    ValueError
+        The number of atoms differs from the map's; a face of the box cuts a bead apart; or the file holds
+        something else than the first frames of this source in this map.
+    """
+    if source.number_of_particles != mapping.number_of_atoms:
+        raise ValueError(
+            f"{source.path} has {source.number_of_particles} atoms, the map is for {mapping.number_of_atoms}"
+        )
+    path = Path(path)
+    if path.exists() and 0 < len(source) == _frames_mapped(source, mapping, path):
+        return
+    with FrameWriter(
+        path,
+        names=mapping.names,
+        types=mapping.types,
+        type_names=mapping.type_names,
+        masses=mapping.masses,
+        temperature=source.temperature,
+        forces=source.has_forces,
+        periodic=source.boxes is not None,
+        resume=True,
+    ) as writer:
+        remaining = range(len(writer), len(source))
+        for frame in tqdm(remaining, "mapping", unit="frame", disable=not progress):
+            box = None if source.boxes is None else source.boxes[frame]
+            try:
+                positions = mapping.map_positions(source.positions[frame], box)
+            except ValueError as error:
+                raise ValueError(f"frame {frame} of {source.path}: {error}") from error
+            forces = mapping.map_forces(source.forces[frame]) if source.has_forces else None
+            writer.append(positions, box, source.times[frame], forces)
+
+
+def _frames_mapped(source: Frames, mapping: Mapping, path: Path) -> int:
+    """How far a file has come that must hold this source in this map, judged by times and the last frame."""
+    with Frames(path) as mapped:
+        frames, last = len(mapped), len(mapped) - 1
+        same = frames == 0 or (
+            frames <= len(source)
+            and mapped.number_of_particles == mapping.number_of_beads
+            and np.array_equal(mapped.times, source.times[:frames])
+            and np.allclose(mapped.positions[last], mapping.map_positions(source.positions[last]), atol=1e-5)
+        )
+    if not same:
+        raise ValueError(
+            f"{path} exists and does not hold {source.path} in this map; choose another path, or delete it"
+        )
+    return frames

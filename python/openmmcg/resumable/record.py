@@ -1,0 +1,135 @@
+"""What is measured of a simulation at each frame, and the bounds it has to keep."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import openmm
+from numpy.typing import NDArray
+from openmm import unit
+
+_GAS_CONSTANT = unit.MOLAR_GAS_CONSTANT_R.value_in_unit(unit.kilojoule_per_mole / unit.kelvin)
+
+
+class UnstableSimulationError(RuntimeError):
+    """Energy, temperature or positions of a simulation left all bounds."""
+
+
+def degrees_of_freedom(system: openmm.System) -> int:
+    """Number of degrees of freedom that share the kinetic energy.
+
+    Three per particle with mass (massless particles and virtual sites do not move by themselves), less one
+    per constraint, less three when a CMMotionRemover takes out the motion of the centre of mass.
+
+    Examples
+    --------
+    >>> system = openmm.System()
+    >>> for mass in (16.0, 1.0, 1.0, 0.0):
+    ...     _ = system.addParticle(mass)
+    >>> for first, second, distance in ((0, 1, 0.10), (0, 2, 0.10), (1, 2, 0.16)):
+    ...     _ = system.addConstraint(first, second, distance)
+    >>> degrees_of_freedom(system)
+    6
+    """
+    masses = [system.getParticleMass(particle) for particle in range(system.getNumParticles())]
+    moving = sum(mass > 0 * unit.dalton for mass in masses)
+    fixed_center = any(isinstance(force, openmm.CMMotionRemover) for force in system.getForces())
+    return 3 * moving - system.getNumConstraints() - 3 * fixed_center
+
+
+@dataclass(frozen=True)
+class Record:
+    """One frame, in nm, ps, kJ/mol and K.
+
+    `box` is None when the System is not periodic, `forces` when they were not asked for.
+    """
+
+    state: openmm.State
+    positions: NDArray[np.float64]
+    box: NDArray[np.float64] | None
+    forces: NDArray[np.float64] | None
+    time: float
+    potential_energy: float
+    kinetic_energy: float
+    temperature: float
+
+
+class Recorder:
+    """Integrates a context and takes records of it.
+
+    Parameters
+    ----------
+    context : openmm.Context
+    temperature : float
+        K, at which the simulation is supposed to be. A simulation counts as unstable beyond ten times that
+        and thirty standard deviations of the fluctuations that a kinetic temperature has by itself.
+    forces : bool
+        Whether records contain forces.
+    """
+
+    def __init__(self, context: openmm.Context, temperature: float, forces: bool):
+        system = context.getSystem()
+        self._context = context
+        self._forces = forces
+        self._periodic = system.usesPeriodicBoundaryConditions()
+        self._degrees_of_freedom = degrees_of_freedom(system)
+        if self._degrees_of_freedom < 1:
+            raise ValueError("nothing in the System can move: it has no degrees of freedom")
+        # The kinetic temperature of f degrees of freedom fluctuates by √(2/f) of itself.
+        self._highest_temperature = temperature * (10 + 30 * math.sqrt(2 / self._degrees_of_freedom))
+
+    def advance(self, steps: int) -> Record:
+        """Integrate and take a record.
+
+        Raises
+        ------
+        UnstableSimulationError
+            When positions or energies are not finite or the temperature is out of bounds.
+        """
+        try:
+            self._context.getIntegrator().step(steps)
+            record = self.record()
+        except openmm.OpenMMException as error:
+            # OpenMM says "NaN" and a force may say that something is not finite; all else is not about
+            # stability.
+            if "nan" not in str(error).lower() and "finite" not in str(error):
+                raise
+            raise UnstableSimulationError(str(error)) from error
+        if not np.isfinite(record.positions).all():
+            raise UnstableSimulationError("positions are not finite")
+        if not math.isfinite(record.potential_energy + record.kinetic_energy):
+            raise UnstableSimulationError("the energy is not finite")
+        if record.temperature > self._highest_temperature:
+            raise UnstableSimulationError(
+                f"the temperature is {record.temperature:.4g} K, beyond {self._highest_temperature:.4g} K"
+            )
+        return record
+
+    def record(self) -> Record:
+        """Take a record of the context as it is."""
+        state = self._context.getState(
+            positions=True,
+            velocities=True,
+            forces=self._forces,
+            energy=True,
+            parameters=True,
+            integratorParameters=True,
+        )
+        box = forces = None
+        if self._periodic:
+            box = state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer)
+        if self._forces:
+            forces = state.getForces(asNumpy=True).value_in_unit(unit.kilojoule_per_mole / unit.nanometer)
+        kinetic_energy = state.getKineticEnergy().value_in_unit(unit.kilojoule_per_mole)
+        return Record(
+            state=state,
+            positions=state.getPositions(asNumpy=True).value_in_unit(unit.nanometer),
+            box=box,
+            forces=forces,
+            time=state.getTime().value_in_unit(unit.picosecond),
+            potential_energy=state.getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole),
+            kinetic_energy=kinetic_energy,
+            temperature=2 * kinetic_energy / (self._degrees_of_freedom * _GAS_CONSTANT),
+        )

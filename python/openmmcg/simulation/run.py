@@ -1,0 +1,184 @@
+"""Molecular dynamics of a coarse-grained System, written to H5MD."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import openmm
+from numpy.typing import ArrayLike
+from openmm import unit
+
+from openmmcg.context import check_box, check_positions, create_context
+from openmmcg.frames import FrameWriter
+from openmmcg.resumable import ResumableRun, system_fingerprint
+from openmmcg.simulation.beads import bead_types
+from openmmcg.simulation.result import RunResult, read_result
+
+
+def run(
+    system: openmm.System,
+    positions: ArrayLike,
+    box: ArrayLike | None,
+    path: str | Path,
+    *,
+    duration: float,
+    interval: float,
+    equilibration: float = 0.0,
+    time_step: float = 0.002,
+    ensemble: Literal["NVT", "NVE"] = "NVT",
+    temperature: float = 300.0,
+    friction: float = 1.0,
+    seed: int = 0,
+    types: Sequence[int] | None = None,
+    type_names: Sequence[str] | None = None,
+    platform: str | openmm.Platform = "CPU",
+    threads: int | None = None,
+    resume: bool = True,
+    progress: bool = True,
+) -> RunResult:
+    """Simulate a System, from given positions and with velocities drawn at the temperature.
+
+    Frames go to `path` (H5MD, positions not wrapped into the box), energies and temperatures to a CSV file
+    beside it. The run may be stopped at any moment; called again with the same arguments, it goes on where it
+    was, on whatever platform. A finished run returns at once; a longer `duration` makes it longer.
+
+    Parameters
+    ----------
+    system : openmm.System
+        For example from `CGPotential.create_system`.
+    positions : array [N, 3]
+        Where to start, nm; see `minimise` where beads may overlap.
+    box : array [3, 3] or None
+        Box vectors as rows in OpenMM's reduced form, nm; None for a System that is not periodic.
+    path : path
+        The frames.
+    duration : float
+        ps, from the first frame's predecessor to the last frame; a whole number of intervals.
+    interval : float
+        ps per frame; a whole number of time steps.
+    equilibration : float
+        ps before, which leave no frames.
+    time_step : float
+        ps
+    ensemble : "NVT" or "NVE"
+        With the Langevin thermostat of OpenMM's LangevinMiddleIntegrator (Zhang et al., J. Phys. Chem. A 123,
+        6056 (2019)), or with its VerletIntegrator, at constant energy.
+    temperature : float
+        K, of the thermostat and of the velocities at the start.
+    friction : float
+        1/ps, of the thermostat.
+    seed : int
+        Of velocities and thermostat.
+    types : sequence [N] of int, optional
+        Bead types, indices into `type_names`; by default those of the System's CGForce, else all 0.
+    type_names : sequence of str, optional
+        By default those of the System's CGForce, else "bead".
+    platform : str or openmm.Platform
+        The CPU platform by default, where networks run fastest (elsewhere they still run on the CPU).
+    threads : int, optional
+        Threads of the CPU platform; all cores by default.
+    resume : bool
+        With False, a run that exists is refused.
+    progress : bool
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    RunResult
+
+    Raises
+    ------
+    ValueError
+        Before any step: for positions that are not finite or not one per particle, a box that does not fit
+        the System, an energy that is not finite, times that are not multiples of each other, or when the run
+        at `path` was begun with other arguments or another System.
+    FileExistsError
+        When `path` exists and is not of a run to be resumed; nothing is overwritten.
+    UnstableSimulationError
+        When energy, temperature or positions leave all bounds. The frames before are kept, and
+        `read_result(path)` gives the result up to there.
+
+    Examples
+    --------
+    A bead in a harmonic trap:
+
+    >>> import openmm, tempfile
+    >>> system = openmm.System()
+    >>> _ = system.addParticle(18.0)
+    >>> trap = openmm.CustomExternalForce("500*(x^2+y^2+z^2)")
+    >>> _ = trap.addParticle(0)
+    >>> _ = system.addForce(trap)
+    >>> start = [[0.0, 0.0, 0.0]]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = f"{folder}/trap.h5"
+    ...     result = run(system, start, None, path, duration=1.0, interval=0.1, progress=False)
+    >>> result.frames, result.stable
+    (10, True)
+    """
+    steps_per_frame = _multiple(interval, time_step, "interval", "time_step")
+    frames = _multiple(duration, interval, "duration", "interval")
+    equilibration_steps = _multiple(equilibration, time_step, "equilibration", "time_step", least=0)
+    if temperature <= 0 or friction <= 0:
+        raise ValueError(f"temperature and friction must be positive, not {temperature:g} K and {friction:g} 1/ps")
+    if ensemble not in ("NVT", "NVE"):
+        raise ValueError(f"ensemble must be 'NVT' or 'NVE', not {ensemble!r}")
+    check_positions(system, positions)
+    check_box(system, box)
+    beads = bead_types(system, types, type_names)
+    settings = {
+        "system": system_fingerprint(system),
+        "interval": float(interval),
+        "equilibration": float(equilibration),
+        "time_step": float(time_step),
+        "ensemble": ensemble,
+        "temperature": float(temperature),
+        "friction": float(friction) if ensemble == "NVT" else None,
+        "seed": int(seed),
+    }
+    simulation = ResumableRun(path, settings, resume=resume)
+    if simulation.complete(frames):
+        return read_result(path)
+
+    if ensemble == "NVT":
+        integrator = openmm.LangevinMiddleIntegrator(temperature, friction, time_step)
+        integrator.setRandomNumberSeed(simulation.random_seed(seed))
+    else:
+        integrator = openmm.VerletIntegrator(time_step)
+    context = create_context(system, integrator, positions, box, platform, threads)
+    if not simulation.begun:
+        context.setVelocitiesToTemperature(temperature, simulation.random_seed(seed))
+        simulation.begin(context, temperature=temperature, equilibration_steps=equilibration_steps, progress=progress)
+    with FrameWriter(
+        path,
+        names=[beads.type_names[bead_type] for bead_type in beads.types],
+        types=beads.types,
+        type_names=beads.type_names,
+        masses=[system.getParticleMass(i).value_in_unit(unit.dalton) for i in range(system.getNumParticles())],
+        temperature=temperature,
+        forces=False,
+        periodic=system.usesPeriodicBoundaryConditions(),
+        resume=True,
+    ) as writer:
+        simulation.advance(
+            context,
+            writer,
+            frames=frames,
+            steps_per_frame=steps_per_frame,
+            temperature=temperature,
+            progress=progress,
+        )
+    return read_result(path)
+
+
+def _multiple(whole: float, part: float, whole_name: str, part_name: str, least: int = 1) -> int:
+    """How many times `part` goes into `whole`, which must be a whole number of times."""
+    if part > 0:
+        count = round(whole / part)
+        # Decimal fractions of a picosecond are not exact in binary.
+        if count >= least and abs(count * part - whole) <= 1e-6 * part:
+            return count
+    raise ValueError(
+        f"{whole_name}, {whole:g} ps, must be a whole number of times, {least} or more, {part_name}, {part:g} ps"
+    )

@@ -48,6 +48,7 @@ public:
         const bool isDouble =
             description.dtype == "float64" || (description.dtype == "any" && settings.doublePrecision);
         dtype = isDouble ? torch::kFloat64 : torch::kFloat32;
+        positionType = description.dtype == "any" ? torch::kFloat64 : dtype;
         try {
             std::istringstream stream(std::string(model.getBytes().begin(), model.getBytes().end()));
             module = torch::jit::load(stream, torch::kCPU);
@@ -69,8 +70,12 @@ public:
         const TorchThreads threads(settings.threads);
         try {
             compute(request, result);
+        } catch (const OpenMMException&) {
+            throw;
         } catch (const c10::Error& error) {
             fail(std::string("could not be evaluated; libtorch says: ") + error.what_without_backtrace());
+        } catch (const std::exception& error) {
+            fail(std::string("could not be evaluated; libtorch says: ") + error.what());
         }
     }
 
@@ -113,13 +118,13 @@ private:
         const int64_t beads = static_cast<int64_t>(request.positions.size());
         const bool differentiate = request.forces && (!description.outputsForces || !settings.derivatives.empty());
         const torch::AutoGradMode mode(differentiate);
-        torch::Tensor positions = toTensor(request.positions.data(), beads).to(dtype, false, true);
+        torch::Tensor positions = toTensor(request.positions.data(), beads).to(positionType, false, true);
         if (request.forces && !description.outputsForces)
             positions.requires_grad_(true);
         std::vector<torch::jit::IValue> arguments{positions};
         if (suppliesNeighbors() || settings.periodic)
-            arguments.emplace_back(request.box != nullptr ? toTensor(request.box, 3).to(dtype, false, true)
-                                                          : torch::empty({0}, dtype));
+            arguments.emplace_back(request.box != nullptr ? toTensor(request.box, 3).to(positionType, false, true)
+                                                          : torch::empty({0}, positionType));
         if (suppliesNeighbors()) {
             listPairs(neighbors, request.positions, request.box, description.cutoff, rows, columns);
             const int64_t pairs = static_cast<int64_t>(rows.size());
@@ -200,7 +205,7 @@ private:
     std::string source;
     ModelDescription description;
     EngineSettings settings;
-    torch::ScalarType dtype;
+    torch::ScalarType dtype, positionType;
     torch::jit::Module module;
     torch::Tensor types;
     Parallel parallel;

@@ -1,0 +1,53 @@
+"""Potentials for coarse-grained beads: networks, priors, and the file that holds them.
+
+`CGPotential` and the priors come without torch; names that need it import it when they are first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from openmmcg.model_file import BeadType, describe_module
+from openmmcg.potentials.potential import CGPotential
+from openmmcg.potentials.priors import PriorForces, Repulsion
+
+if TYPE_CHECKING:
+    from openmmcg.potentials.compiled import compile_network
+    from openmmcg.potentials.contract import NeighborListModule, PeriodicPlainModule, PlainModule
+    from openmmcg.potentials.geometry import minimum_image
+    from openmmcg.potentials.networks import SchNet
+    from openmmcg.potentials.radial import CosineCutoff, ExponentialNormalBasis, GaussianBasis
+
+__all__ = [
+    "BeadType",
+    "CGPotential",
+    "CosineCutoff",
+    "ExponentialNormalBasis",
+    "GaussianBasis",
+    "NeighborListModule",
+    "PeriodicPlainModule",
+    "PlainModule",
+    "PriorForces",
+    "Repulsion",
+    "SchNet",
+    "compile_network",
+    "describe_module",
+    "minimum_image",
+]
+
+_NEED_TORCH = {
+    "CosineCutoff": "radial",
+    "ExponentialNormalBasis": "radial",
+    "GaussianBasis": "radial",
+    "NeighborListModule": "contract",
+    "PeriodicPlainModule": "contract",
+    "PlainModule": "contract",
+    "SchNet": "networks",
+    "compile_network": "compiled",
+    "minimum_image": "geometry",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NEED_TORCH:
+        return getattr(import_module(f"{__name__}.{_NEED_TORCH[name]}"), name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -1,0 +1,96 @@
+"""Networks as TorchScript modules, under the two contracts of ``docs/model-contract.md``."""
+
+import copy
+import io
+import os
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from openmmcg.potentials.cells import near_pairs
+from openmmcg.potentials.compiled import compile_network
+from openmmcg.potentials.geometry import minimum_image
+from openmmcg.potentials.networks.program import FilterConvolutionNetwork
+
+
+class NeighborListModule(nn.Module):
+    """A network under the neighbor-list contract: positions and pairs in, energy out.
+
+    Parameters
+    ----------
+    network
+        ``forward(displacements, types, rows, columns) -> energies [N]``, such as `SchNet`.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("precision", torch.empty(0))
+
+    def forward(self, positions: Tensor, box: Tensor, types: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """Energy in kJ/mol, a float64 scalar; the arguments are those of ``docs/model-contract.md``."""
+        displacements = positions.index_select(0, columns) - positions.index_select(0, rows)
+        # Differences of positions are taken in the positions' float64; only then may digits go.
+        displacements = minimum_image(displacements, box).to(self.precision.dtype)
+        energies = self.network(displacements, types, rows, columns)
+        return energies.sum(dtype=torch.float64)
+
+
+class PlainModule(nn.Module):
+    """A network under the plain contract without a box: it finds its own pairs, with torch operators only.
+
+    Parameters
+    ----------
+    network
+        As for `NeighborListModule`.
+    types
+        Type of each bead, ``[N]`` int64.
+    cutoff
+        nm
+    """
+
+    types: Tensor
+
+    def __init__(self, network: nn.Module, types: Tensor, cutoff: float) -> None:
+        super().__init__()
+        self.model = NeighborListModule(network)
+        self.register_buffer("types", types)
+        self.cutoff = cutoff
+
+    def forward(self, positions: Tensor) -> Tensor:
+        """Energy in kJ/mol of positions ``[N, 3]`` in nm."""
+        box = torch.empty(0, dtype=positions.dtype, device=positions.device)
+        rows, columns = near_pairs(positions.detach(), box, self.cutoff)
+        return self.model(positions, box, self.types, rows, columns)
+
+
+class PeriodicPlainModule(PlainModule):
+    """A network under the plain contract with a box."""
+
+    def forward(self, positions: Tensor, box: Tensor) -> Tensor:
+        """Energy in kJ/mol of positions ``[N, 3]`` in a box ``[3, 3]`` of row vectors, nm."""
+        rows, columns = near_pairs(positions.detach(), box.detach(), self.cutoff)
+        return self.model(positions, box, self.types, rows, columns)
+
+
+def script_and_compile(network: nn.Module) -> tuple[torch.jit.ScriptModule, tuple[str, bytes] | None]:
+    """A copy of a network under the neighbor-list contract, and its compiled form where there is one."""
+    network = copy.deepcopy(network).to("cpu", torch.float32).eval()
+    compiled = compile_network(network) if isinstance(network, FilterConvolutionNetwork) else None
+    return torch.jit.script(NeighborListModule(network)), compiled
+
+
+def load_module(content: bytes) -> torch.jit.ScriptModule:
+    """The TorchScript module in the content of a model file."""
+    return torch.jit.load(io.BytesIO(content), map_location="cpu")
+
+
+def export_plain(
+    network: nn.Module, path: str | os.PathLike[str], types: Sequence[int], cutoff: float, periodic: bool
+) -> torch.jit.ScriptModule:
+    """Write a network as a module of the plain contract, see `CGPotential.export_openmm_torch`."""
+    kind = PeriodicPlainModule if periodic else PlainModule
+    module = torch.jit.script(kind(network, torch.tensor(list(types), dtype=torch.int64), cutoff).eval())
+    module.save(os.fspath(path))
+    return module

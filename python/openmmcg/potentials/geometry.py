@@ -1,0 +1,38 @@
+"""Minimum-image displacements, for TorchScript modules."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def minimum_image(displacements: Tensor, box: Tensor) -> Tensor:
+    """Shift displacements to their nearest periodic image.
+
+    The function scripts and is differentiable with respect to both arguments.
+
+    Parameters
+    ----------
+    displacements : Tensor, shape [E, 3]
+        Differences of positions, nm.
+    box : Tensor, shape [3, 3] or [0]
+        Box vectors as rows in OpenMM's reduced form, nm; empty when not periodic.
+
+    Returns
+    -------
+    Tensor, shape [E, 3]
+        The images. They are the shortest ones wherever the distance is below half the smallest diagonal
+        element of the box.
+
+    Examples
+    --------
+    >>> import torch
+    >>> minimum_image(torch.tensor([[0.9, -0.6, 0.2]]), torch.eye(3))
+    tensor([[-0.1000,  0.4000,  0.2000]])
+    """
+    if box.numel() == 0:
+        return displacements
+    for axis in (2, 1, 0):
+        shifts = torch.round(displacements[:, axis] / box[axis, axis]).detach()
+        displacements = displacements - shifts.unsqueeze(1) * box[axis]
+    return displacements

@@ -1,0 +1,291 @@
+"""CGPotential: network, priors, bead types and where they come from, as one value and one file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import openmm
+from openmm import app, unit
+
+from openmmcg.model_file import BeadType, ModelFile, to_bytes
+from openmmcg.potentials.priors import Prior, add_priors, to_xml
+
+if TYPE_CHECKING:
+    import torch
+
+
+class CGPotential:
+    """A coarse-grained potential. It is what its file holds, and never changes.
+
+    Parameters
+    ----------
+    network : Module
+        Energies of beads, ``forward(displacements, types, rows, columns)`` as `SchNet.forward`, with the
+        attribute ``cutoff`` in nm. Its weights are copied.
+    bead_types : sequence of BeadType or (name, mass in amu)
+        The kinds of beads, in the order of the network's types.
+    priors : sequence
+        What the network was trained together with, see `openmmcg.potentials.Repulsion`.
+    temperature : float, optional
+        Temperature of the training data, K.
+    provenance : mapping, optional
+        Anything JSON can express about where the potential comes from.
+
+    Raises
+    ------
+    ValueError
+        The parts do not fit together, or weights are not finite.
+
+    Notes
+    -----
+    Making a potential needs torch. Loading one, building a System and running it do not.
+
+    Examples
+    --------
+    >>> from openmmcg.potentials import CGPotential, Repulsion, SchNet
+    >>> network = SchNet(types=1, channels=4, blocks=1, cutoff=0.6)
+    >>> potential = CGPotential(network, [("W", 18.015)], priors=[Repulsion([[0.25]])], temperature=300)
+    >>> potential.cutoff, potential.bead_types
+    (0.6, [BeadType(name='W', mass=18.015)])
+    """
+
+    _file: ModelFile
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        bead_types: Sequence[BeadType | tuple[str, float]],
+        *,
+        priors: Sequence[Prior] = (),
+        temperature: float | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> None:
+        from openmmcg.potentials.contract import script_and_compile
+
+        kinds = [BeadType(*kind) if isinstance(kind, tuple) else kind for kind in bead_types]
+        _check_bead_types(kinds, getattr(network, "types", len(kinds)))
+        if temperature is not None and not 0 < temperature < float("inf"):
+            raise ValueError(f"the temperature must be positive, got {temperature} K")
+        description = {
+            "contract": "neighbor-list",
+            "cutoff": float(network.cutoff),  # type: ignore[arg-type]
+            "bead_types": [{"name": kind.name, "mass": float(kind.mass)} for kind in kinds],
+            "dtype": "any",
+            "outputs_forces": False,
+            "global_parameters": [],
+            "temperature": temperature,
+            "provenance": dict(provenance or {}),
+        }
+        extras: dict[str, str | bytes] = {"priors.json": json.dumps([to_xml(prior) for prior in priors])}
+        module, compiled = script_and_compile(network)
+        if compiled is not None:
+            extras["compiled_network.json"], extras["compiled_network.bin"] = compiled
+        self._file = ModelFile(to_bytes(module, description, extras))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str] | bytes) -> CGPotential:
+        """Load a potential from its file, or from the bytes of one.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such file.
+        ValueError
+            It is truncated, corrupted, no potential, or of a newer format version.
+        """
+        file = ModelFile(path)
+        contract = file.description.get("contract")
+        if contract != "neighbor-list":
+            raise ValueError(f"{file.source} follows the contract '{contract}'; give it to CGForce instead")
+        _check_bead_types(file.bead_types, len(file.bead_types))
+        potential = cls.__new__(cls)
+        potential._file = file
+        return potential
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the potential to a file, which appears complete or not at all and replaces an older one."""
+        target = Path(path).expanduser()
+        unfinished = target.with_name(f"{target.name}.{os.getpid()}.new")
+        try:
+            with open(unfinished, "wb") as file:
+                file.write(self.to_bytes())
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(target)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    def to_bytes(self) -> bytes:
+        """The content of the potential's file."""
+        return self._file.content
+
+    @property
+    def cutoff(self) -> float:
+        """Distance beyond which beads do not interact, nm."""
+        return self._file.description["cutoff"]
+
+    @property
+    def bead_types(self) -> list[BeadType]:
+        """Names and masses of the kinds of beads; a bead type is an index into this list."""
+        return self._file.bead_types
+
+    @property
+    def temperature(self) -> float | None:
+        """Temperature of the training data, K."""
+        return self._file.description["temperature"]
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Where the potential comes from."""
+        return self._file.description["provenance"]
+
+    @property
+    def priors(self) -> list[openmm.CustomNonbondedForce]:
+        """The priors, as OpenMM forces without particles."""
+        return [openmm.XmlSerializer.deserialize(xml) for xml in self._file.priors]
+
+    @cached_property
+    def module(self) -> torch.jit.ScriptModule:
+        """The TorchScript module, of the neighbor-list contract in ``docs/model-contract.md``; needs torch."""
+        from openmmcg.potentials.contract import load_module
+
+        return load_module(self.to_bytes())
+
+    @property
+    def network(self) -> torch.jit.ScriptModule:
+        """The network as it is in the file, scripted; needs torch."""
+        return self.module.network  # type: ignore[return-value]
+
+    def compile(self) -> tuple[str, bytes] | None:
+        """The compiled network, JSON and numbers, see *The compiled network* in ``docs/design.md``.
+
+        None where the network does not consist of the primitives; such a potential runs on the TorchScript
+        engine.
+        """
+        if not self._file.extra("compiled_network.json", b""):
+            return None
+        return self._file.extra("compiled_network.json").decode(), self._file.extra("compiled_network.bin")
+
+    def find_types(self, topology: app.Topology) -> list[int]:
+        """Bead type of each atom of a topology, found by the atom's name.
+
+        Raises
+        ------
+        ValueError
+            An atom has a name that is no bead type.
+        """
+        known = {kind.name: index for index, kind in enumerate(self.bead_types)}
+        types = []
+        for atom in topology.atoms():
+            if atom.name not in known:
+                raise ValueError(
+                    f"atom {atom.index} of the topology is named '{atom.name}', which is no bead type of "
+                    f"{self._file.source}; known are {', '.join(known)}. Map all-atom structures to beads first."
+                )
+            types.append(known[atom.name])
+        return types
+
+    def create_system(
+        self,
+        topology: app.Topology,
+        *,
+        periodic: bool | None = None,
+        engine: str = "auto",
+        remove_center_of_mass_motion: bool = True,
+    ) -> openmm.System:
+        """Build a System of the beads of a topology: particles, priors, and the network as a ``CGForce``.
+
+        Parameters
+        ----------
+        topology : openmm.app.Topology
+            One atom per bead, named as its bead type. Beads one or two bonds apart are excluded from the priors.
+        periodic : bool, optional
+            By default, whether the topology has a periodic box.
+        engine : {"auto", "native", "torchscript"}
+            See `openmmcg.CGForce`.
+        remove_center_of_mass_motion : bool
+            Whether to add a ``CMMotionRemover``.
+
+        Raises
+        ------
+        ValueError
+            An atom's name is no bead type, the cutoff exceeds half the box, or there is no box to be periodic in.
+        """
+        from openmmcg.force import CGForce
+
+        types = self.find_types(topology)
+        vectors = topology.getPeriodicBoxVectors()
+        if periodic is None:
+            periodic = vectors is not None
+        if periodic:
+            self._check_box(vectors)
+        system = openmm.System()
+        if vectors is not None:
+            system.setDefaultPeriodicBoxVectors(*vectors)
+        kinds = self.bead_types
+        for bead_type in types:
+            system.addParticle(kinds[bead_type].mass)
+        bonds = [(first.index, second.index) for first, second in topology.bonds()]
+        add_priors(system, self._file.priors, types, bonds, periodic)
+        system.addForce(CGForce(self.to_bytes(), types=types, periodic=periodic, engine=engine))
+        if remove_center_of_mass_motion:
+            system.addForce(openmm.CMMotionRemover())
+        return system
+
+    def _check_box(self, vectors: unit.Quantity | None) -> None:
+        if vectors is None:
+            raise ValueError(
+                "the topology has no periodic box; set one, or create the system with periodic=False"
+            )
+        width = float(np.diag(np.asarray(vectors.value_in_unit(unit.nanometer))).min())
+        if 2 * self.cutoff > width:
+            raise ValueError(
+                f"the cutoff of {self._file.source}, {self.cutoff} nm, is more than half the smallest box width, "
+                f"{width:.4f} nm; use a larger box"
+            )
+
+    def export_openmm_torch(
+        self, path: str | os.PathLike[str], types: Sequence[int], *, periodic: bool
+    ) -> torch.jit.ScriptModule:
+        """Write the network as a TorchScript module for the ``TorchForce`` of openmm-torch.
+
+        The module consists of torch operators only, finds its own neighbours and serves one system. The
+        priors are no part of it; they remain forces of their own.
+
+        Parameters
+        ----------
+        path
+            File to write.
+        types : sequence of int
+            Bead type of every particle of the System, ``[N]``.
+        periodic : bool
+            Whether the ``TorchForce`` will pass the box, ``setUsesPeriodicBoundaryConditions(True)``.
+
+        Returns
+        -------
+        ScriptModule
+            What the file holds.
+        """
+        from openmmcg.potentials.contract import export_plain
+
+        unknown = set(types) - set(range(len(self.bead_types)))
+        if unknown:
+            raise ValueError(f"there are no bead types {sorted(unknown)}; there are {len(self.bead_types)}")
+        return export_plain(self.network, path, types, self.cutoff, periodic)
+
+
+def _check_bead_types(kinds: Sequence[BeadType], number: int) -> None:
+    names = [kind.name for kind in kinds]
+    if len(kinds) != number:
+        raise ValueError(f"the network knows {number} bead types, but {len(kinds)} are given: {names}")
+    if not kinds or len(set(names)) != len(names):
+        raise ValueError(f"a potential needs at least one bead type, with different names; got {names}")
+    for kind in kinds:
+        if not 0 < kind.mass < float("inf"):
+            raise ValueError(f"the mass of bead type '{kind.name}' must be positive, got {kind.mass} amu")

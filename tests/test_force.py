@@ -1,0 +1,383 @@
+"""CGForce: one set of statements for every platform, engine and precision."""
+
+import copy
+import pickle
+
+import numpy as np
+import openmm
+import pytest
+from conftest import difference, energy_and_forces, exact, random_potential, scatter, system_of
+from openmm import unit
+
+from openmmcg import CGForce, _openmmcg
+
+ENGINES = ["native", "torchscript"]
+NETWORKS = {
+    "gaussian tanh": {},
+    "exponential softplus": {"basis": "exponential_normal", "basis_start": 0.15, "activation": "shifted_softplus"},
+    "one block": {"blocks": 1, "channels": 16},
+    "four blocks, odd width": {"blocks": 4, "channels": 37, "basis_size": 20},
+    "output of its own width": {"output_channels": 9, "channels": 128},
+}
+BEADS = 90
+
+
+def types_of(beads):
+    return [i * 7 % 3 % 2 for i in range(beads)]
+
+
+def cg_system(potential, positions, box, engine="auto", **options):
+    beads = len(positions)
+    force = CGForce(
+        potential.to_bytes(), types=types_of(beads), periodic=box is not None, engine=engine, **options
+    )
+    return system_of(force, beads=beads, box=box)
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request):
+    return request.param
+
+
+@pytest.mark.parametrize("options", NETWORKS.values(), ids=NETWORKS)
+def test_energy_and_forces_are_those_of_the_network(case, engine, box, options):
+    potential = random_potential(3, **options)
+    positions = scatter(BEADS, box)
+    energy, forces = energy_and_forces(case.context(cg_system(potential, positions, box, engine), positions))
+    expected_energy, expected_forces = exact(potential, positions, types_of(BEADS), box)
+    # float64: what is left is the interpolation of the tables.
+    assert difference(energy, expected_energy) < (1e-6 if case.is_double else 3e-5)
+    assert difference(forces, expected_forces) < (1e-5 if case.is_double else 3e-5)
+
+
+@pytest.mark.parametrize("options", NETWORKS.values(), ids=NETWORKS)
+def test_the_two_engines_agree(case, box, options):
+    potential = random_potential(4, **options)
+    positions = scatter(BEADS, box)
+    results = [
+        energy_and_forces(case.context(cg_system(potential, positions, box, engine), positions)) for engine in ENGINES
+    ]
+    assert difference(results[0][0], results[1][0]) < 3e-5
+    assert difference(results[0][1], results[1][1]) < 3e-5
+
+
+def test_forces_are_minus_the_gradient_of_the_energy(case, engine, box, potential):
+    positions = scatter(BEADS, box)
+    context = case.context(cg_system(potential, positions, box, engine), positions)
+    forces = energy_and_forces(context)[1]
+    # Along random directions of all beads together, so that float32 energies have enough to differ by.
+    random = np.random.default_rng(2)
+    step = 1e-6 if case.is_double else 2e-3
+    numerical, analytic = [], []
+    for _ in range(6):
+        direction = random.normal(size=forces.shape) * np.sign(forces)
+        direction /= np.linalg.norm(direction)
+        energies = []
+        for sign in (2, 1, -1, -2):
+            context.setPositions(positions + sign * step * direction)
+            energies.append(energy_and_forces(context)[0])
+        # The fourth-order formula: its error is negligible at these steps.
+        numerical.append(-(8 * (energies[1] - energies[2]) - (energies[0] - energies[3])) / (12 * step))
+        analytic.append((forces * direction).sum())
+    assert difference(numerical, np.array(analytic)) < (1e-7 if case.is_double else 1e-4)
+
+
+def test_a_potential_of_many_beads_is_the_sum_of_distant_parts(case, engine, potential):
+    part = scatter(40)
+    far = np.concatenate([part, part + [50.0, -20.0, 30.0]])
+    types = types_of(40)
+    systems = [
+        system_of(CGForce(potential.to_bytes(), types=t, engine=engine), beads=len(t)) for t in (types, types * 2)
+    ]
+    (one, one_forces), (two, two_forces) = (
+        energy_and_forces(case.context(system, places)) for system, places in zip(systems, (part, far), strict=True)
+    )
+    assert two == pytest.approx(2 * one, rel=1e-5)
+    assert difference(two_forces[40:], one_forces) < 1e-5
+
+
+def test_beads_can_be_a_subset_of_the_particles(case, engine, potential):
+    positions = scatter(60, closest=0.15)
+    chosen = list(range(58, 0, -3))
+    force = CGForce(potential.to_bytes(), particles=chosen, types=types_of(len(chosen)), engine=engine)
+    energy, forces = energy_and_forces(case.context(system_of(force, beads=60), positions))
+    alone = CGForce(potential.to_bytes(), types=types_of(len(chosen)), engine=engine)
+    system = system_of(alone, beads=len(chosen))
+    expected_energy, expected_forces = energy_and_forces(case.context(system, positions[chosen]))
+    assert energy == pytest.approx(expected_energy, rel=1e-5)
+    assert difference(forces[chosen], expected_forces) < 1e-5
+    others = np.setdiff1d(np.arange(60), chosen)
+    assert np.all(forces[others] == 0)
+
+
+def test_it_adds_to_other_forces_and_has_a_force_group(case, engine, potential):
+    positions = scatter(30)
+    system = cg_system(potential, positions, None, engine)
+    bonds = openmm.HarmonicBondForce()
+    bonds.addBond(0, 1, 0.3, 1000.0)
+    system.addForce(bonds)
+    system.getForce(0).setForceGroup(3)
+    context = case.context(system, positions)
+    total, mine, bond = (energy_and_forces(context, groups) for groups in (-1, {3}, {0}))
+    assert total[0] == pytest.approx(mine[0] + bond[0], rel=1e-5)
+    assert np.allclose(total[1], mine[1] + bond[1], atol=1e-2)
+    assert bond[0] == pytest.approx(500 * (np.linalg.norm(positions[0] - positions[1]) - 0.3) ** 2, rel=1e-4)
+
+
+def test_new_weights_can_be_swapped_into_a_running_context(case, engine, potential):
+    positions = scatter(50)
+    system = cg_system(potential, positions, None, engine)
+    context = case.context(system, positions)
+    before = energy_and_forces(context)
+    other = random_potential(9)
+    force = CGForce.of(system.getForce(0))
+    force.setModel(other.to_bytes())
+    assert difference(energy_and_forces(context)[1], before[1]) < 1e-6
+    force.updateParametersInContext(context)
+    expected = exact(other, positions, types_of(50), None)
+    assert difference(energy_and_forces(context)[1], expected[1]) < 2e-5
+    assert difference(before[1], expected[1]) > 0.1
+
+
+def test_new_weights_must_have_the_same_cutoff(potential):
+    positions = scatter(10)
+    system = cg_system(potential, positions, None)
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("CPU"))
+    force = CGForce.of(system.getForce(0))
+    force.setModel(random_potential(1, cutoff=0.5).to_bytes())
+    with pytest.raises(openmm.OpenMMException, match="another cutoff"):
+        force.updateParametersInContext(context)
+
+
+def test_xml_contains_all_that_is_needed(case, engine, potential, box):
+    positions = scatter(70, box)
+    particles = list(range(70))[::-1]
+    system = cg_system(potential, positions, box, engine, particles=particles)
+    system.getForce(0).setForceGroup(5)
+    system.getForce(0).setName("the network")
+    again = openmm.XmlSerializer.deserialize(openmm.XmlSerializer.serialize(system))
+    force = CGForce.of(again.getForce(0))
+    assert force.getModel() == potential.to_bytes() or len(force.getModel()) > 1000
+    assert (force.getForceGroup(), force.getName(), force.getEngine()) == (5, "the network", engine)
+    assert force.getParticles() == particles
+    assert force.getTypes() == types_of(70)
+    assert force.usesPeriodicBoundaryConditions() == (box is not None)
+    results = [energy_and_forces(case.context(s, positions)) for s in (system, again)]
+    assert difference(results[1][1], results[0][1]) < 1e-6
+
+
+def test_python_copies_of_a_force_are_forces(potential):
+    force = CGForce(potential.to_bytes(), types=["A", "B", "A"], periodic=True)
+    for other in (copy.copy(force), copy.deepcopy(force), pickle.loads(pickle.dumps(force))):
+        assert isinstance(other, CGForce)
+        assert other.getTypes() == [0, 1, 0]
+        assert other.getModel() == force.getModel()
+        assert int(other.this) != int(force.this)
+
+
+def test_a_force_taken_from_a_system_can_be_turned_back(potential):
+    system = system_of(CGForce(potential.to_bytes(), types=[0, 1]), openmm.HarmonicBondForce(), beads=2)
+    assert not isinstance(system.getForce(0), CGForce)
+    assert CGForce.of(system.getForce(0)).getBeadTypes() == ["A", "B"]
+    with pytest.raises(TypeError, match="HarmonicBondForce is not a CGForce"):
+        CGForce.of(system.getForce(1))
+
+
+def test_a_file_its_bytes_and_names_of_types_say_the_same(two_type_potential):
+    by_file = CGForce(two_type_potential, types=["B", "A", "B"])
+    by_bytes = CGForce(two_type_potential.read_bytes(), types=[1, 0, 1])
+    assert by_file.getModel() == by_bytes.getModel()
+    assert by_file.getTypes() == by_bytes.getTypes()
+    assert by_file.getCutoff() == pytest.approx(0.6)
+    assert by_file.hasCompiledNetwork()
+
+
+def test_a_checkpoint_restores_a_run(case, engine, potential):
+    positions = scatter(40)
+    context = case.context(cg_system(potential, positions, None, engine), positions)
+    context.setVelocitiesToTemperature(100, 3)
+    integrator = context.getIntegrator()
+    integrator.step(10)
+    checkpoint = context.createCheckpoint()
+    trajectories = []
+    for _ in range(2):
+        context.loadCheckpoint(checkpoint)
+        integrator.step(20)
+        trajectories.append(context.getState(positions=True).getPositions(asNumpy=True)._value)
+    assert np.allclose(trajectories[0], trajectories[1], atol=1e-9 if case.is_double else 1e-4)
+
+
+def test_it_works_with_a_barostat(case, engine, potential):
+    box = np.diag([1.5, 1.5, 1.5])
+    positions = scatter(40, box)
+    system = cg_system(potential, positions, box, engine)
+    system.addForce(openmm.MonteCarloBarostat(50.0, 300.0, 1))
+    integrator = openmm.LangevinMiddleIntegrator(300, 5, 0.001)
+    context = case.context(system, positions, integrator)
+    integrator.step(40)
+    state = context.getState(positions=True, energy=True, forces=True)
+    now = np.array([list(v) for v in state.getPeriodicBoxVectors()._value])
+    assert abs(now[0, 0] - 1.5) > 1e-4
+    places = state.getPositions(asNumpy=True)._value
+    expected = exact(potential, places, types_of(40), now)
+    assert difference(state.getForces(asNumpy=True)._value, expected[1]) < 3e-5
+
+
+def test_massless_beads_stay_and_virtual_sites_pass_their_force_on(case, engine, potential):
+    positions = scatter(20)
+    system = cg_system(potential, positions, None, engine)
+    system.setParticleMass(4, 0.0)
+    system.setParticleMass(7, 0.0)
+    system.setVirtualSite(7, openmm.TwoParticleAverageSite(1, 2, 0.3, 0.7))
+    context = case.context(system, positions)
+    context.computeVirtualSites()
+    places = context.getState(positions=True).getPositions(asNumpy=True)._value
+    raw = exact(potential, places, types_of(20), None)[1]
+    forces = energy_and_forces(context)[1]
+    assert np.allclose(forces[1], raw[1] + 0.3 * raw[7], atol=2e-5 * np.abs(raw).max())
+    assert np.allclose(forces[2], raw[2] + 0.7 * raw[7], atol=2e-5 * np.abs(raw).max())
+    context.getIntegrator().step(5)
+    moved = context.getState(positions=True).getPositions(asNumpy=True)._value
+    assert np.allclose(moved[4], places[4])
+    assert np.allclose(moved[7], 0.3 * moved[1] + 0.7 * moved[2], atol=1e-6)
+
+
+def test_energy_is_conserved(case, potential):
+    box = np.diag([1.6, 1.6, 1.6])
+    positions = scatter(60, box, closest=0.25)
+    system = cg_system(potential, positions, box, "native")
+    context = case.context(system, positions, openmm.VerletIntegrator(0.0005))
+    context.setVelocitiesToTemperature(300, 1)
+    energies = []
+    for _ in range(20):
+        context.getIntegrator().step(10)
+        state = context.getState(energy=True)
+        energies.append((state.getPotentialEnergy() + state.getKineticEnergy())._value)
+    kinetic = 1.5 * 60 * 0.0083145 * 300
+    assert np.std(energies) < 2e-3 * kinetic
+
+
+def test_pairs_of_the_neighbor_list_are_those_of_all_distances(box):
+    positions = scatter(200, box, closest=0.05)
+    rows, columns = _openmmcg.neighbor_pairs(positions, box, 0.6)
+    found = {tuple(sorted(pair)) for pair in zip(rows.tolist(), columns.tolist(), strict=True)}
+    assert len(found) == len(rows)
+    from conftest import images
+
+    all_rows, all_columns = np.triu_indices(200, 1)
+    near = np.linalg.norm(images(positions[all_columns] - positions[all_rows], box), axis=1) < 0.6
+    assert found == set(zip(all_rows[near].tolist(), all_columns[near].tolist(), strict=True))
+
+
+# What goes wrong is said before any step is made.
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(openmm.OpenMMException, match="'no such file.pt': No such file"):
+        CGForce("no such file.pt")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
+def test_a_truncated_file_is_refused(two_type_potential, tmp_path, share):
+    content = two_type_potential.read_bytes()
+    path = tmp_path / "short.pt"
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(openmm.OpenMMException, match="short.pt.*truncated"):
+        CGForce(path)
+
+
+def test_a_corrupted_network_is_refused(two_type_potential):
+    content = bytearray(two_type_potential.read_bytes())
+    place = content.find(b"compiled_network.bin") + 5000
+    content[place] ^= 0xFF
+    force = CGForce(bytes(content), types=[0, 1])
+    with pytest.raises(openmm.OpenMMException, match="checksum of 'compiled_network.bin'"):
+        openmm.Context(system_of(force, beads=2), openmm.VerletIntegrator(0.001))
+
+
+def test_other_archives_are_refused(tmp_path):
+    import zipfile
+
+    path = tmp_path / "other.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("text", "nothing")
+    with pytest.raises(openmm.OpenMMException, match="without model.json"):
+        CGForce(path)
+
+
+def test_a_newer_format_is_refused(two_type_potential):
+    content = two_type_potential.read_bytes()
+    newer = content.replace(b'"format_version": 1', b'"format_version": 9')
+    assert newer != content
+    with pytest.raises(openmm.OpenMMException, match="checksum|version 9"):
+        CGForce(newer)
+
+
+def test_the_cutoff_must_fit_into_half_the_box(case, engine, potential):
+    box = np.diag([1.19, 2.0, 2.0])
+    positions = scatter(10, box)
+    with pytest.raises(openmm.OpenMMException, match="half the smallest width of the periodic box, 1.19"):
+        case.context(cg_system(potential, positions, box, engine), positions)
+
+
+def test_a_box_that_becomes_too_small_stops_the_run(case, potential):
+    box = np.diag([1.3, 1.3, 1.3])
+    positions = scatter(10, box)
+    context = case.context(cg_system(potential, positions, box), positions)
+    context.setPeriodicBoxVectors(*np.diag([1.1, 1.1, 1.1]))
+    with pytest.raises(openmm.OpenMMException, match="half the smallest width"):
+        context.getState(energy=True)
+
+
+def test_positions_that_are_not_finite_are_named(case, engine, potential):
+    positions = scatter(10)
+    context = case.context(cg_system(potential, positions, None, engine), positions)
+    positions[3, 1] = np.nan
+    with pytest.raises(openmm.OpenMMException, match="bead 3 is not finite|NaN"):
+        context.setPositions(positions)
+        context.getState(energy=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"types": ["A", "C"]}, "bead 1 has the unknown bead type 'C'; the model knows A, B"),
+        ({"types": [0, 2]}, "bead 1 has the bead type 2, but the model knows the types 0 to 1"),
+        ({"types": [0, 1], "particles": [0, 0]}, "particle 0 is listed twice"),
+        ({"types": [0, 1], "particles": [0, -1]}, "-1 is negative"),
+        ({"types": [0, 1], "engine": "quantum"}, "no engine 'quantum'; choose auto, native or torchscript"),
+    ],
+)
+def test_options_that_do_not_fit_the_model_are_refused(potential, options, message):
+    with pytest.raises(openmm.OpenMMException, match=message):
+        CGForce(potential.to_bytes(), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "2 bead types; give the type of each bead"),
+        ({"types": [0, 1, 0]}, "3 bead types are given for 5 beads"),
+        ({"types": [0, 1], "particles": [0, 5]}, "particle 5 is not in the System, which has 5 particles"),
+    ],
+)
+def test_a_force_that_does_not_fit_the_system_is_refused(case, potential, options, message):
+    system = system_of(CGForce(potential.to_bytes(), **options), beads=5)
+    with pytest.raises(openmm.OpenMMException, match=message):
+        case.context(system, scatter(5))
+
+
+def test_the_native_engine_has_no_global_parameters(potential):
+    force = CGForce(potential.to_bytes(), types=[0, 1])
+    with pytest.raises(openmm.OpenMMException, match="declares no global parameter 'scale'"):
+        force.addEnergyParameterDerivative("scale")
+
+
+def test_a_subset_of_nothing_and_one_lone_bead_have_the_energy_of_the_types_alone(potential):
+    system = system_of(CGForce(potential.to_bytes(), types=[1]), beads=1)
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("CPU"))
+    context.setPositions(np.zeros((1, 3)))
+    energy, forces = energy_and_forces(context)
+    assert energy == pytest.approx(exact(potential, np.zeros((1, 3)), [1], None)[0], rel=1e-4)
+    assert unit.is_quantity(context.getState(forces=True).getForces()[0])
+    assert np.all(forces == 0)

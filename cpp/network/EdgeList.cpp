@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 using OpenMM::Vec3;
 
@@ -17,27 +18,23 @@ void EdgeList<Real>::update(const NeighborList::Share& share, const std::vector<
     const size_t most = share.neighbors.size();
     first.assign(1, 0);
     middle.clear();
-    neighbor.resize(most);
-    distance.resize(most);
-    for (auto& component : direction) component.resize(most);
+    neighbor.resize(most + 1);
+    for (auto& component : displacement)
+        component.resize(most + 1);
     int edges = 0;
+    // Every candidate is written, and the next one over it if it was too far: no branch to mispredict.
     const auto keep = [&](int i, int from, int to) {
+        const Vec3 center = positions[i];
         for (int k = from; k < to; k++) {
             const int j = share.neighbors[k];
-            double x = positions[j][0] - positions[i][0], y = positions[j][1] - positions[i][1],
-                   z = positions[j][2] - positions[i][2];
+            double x = positions[j][0] - center[0], y = positions[j][1] - center[1], z = positions[j][2] - center[2];
             if (box)
                 box->wrap(x, y, z);
-            const double square = x * x + y * y + z * z;
-            if (square >= cutoff * cutoff)
-                continue;
-            const double r = std::sqrt(square), inverse = r > 0 ? 1 / r : 0;
             neighbor[edges] = j;
-            distance[edges] = static_cast<Real>(r);
-            direction[0][edges] = static_cast<Real>(x * inverse);
-            direction[1][edges] = static_cast<Real>(y * inverse);
-            direction[2][edges] = static_cast<Real>(z * inverse);
-            edges++;
+            displacement[0][edges] = x;
+            displacement[1][edges] = y;
+            displacement[2][edges] = z;
+            edges += x * x + y * y + z * z < cutoff * cutoff;
         }
     };
     for (int i = begin; i < end; i++) {
@@ -45,6 +42,18 @@ void EdgeList<Real>::update(const NeighborList::Share& share, const std::vector<
         middle.push_back(edges);
         keep(i, share.middle[i - begin], share.first[i - begin + 1]);
         first.push_back(edges);
+    }
+    distance.resize(edges);
+    for (auto& component : direction)
+        component.resize(edges);
+    for (int e = 0; e < edges; e++) {
+        const double x = displacement[0][e], y = displacement[1][e], z = displacement[2][e];
+        const double r = std::sqrt(x * x + y * y + z * z);
+        const double inverse = 1 / std::max(r, std::numeric_limits<double>::min());
+        distance[e] = static_cast<Real>(r);
+        direction[0][e] = static_cast<Real>(x * inverse);
+        direction[1][e] = static_cast<Real>(y * inverse);
+        direction[2][e] = static_cast<Real>(z * inverse);
     }
     gradient.assign(edges, 0);
 }

@@ -33,6 +33,7 @@ private:
     double cutoff = 0;
     std::vector<int> first, middle, neighbor, cell;
     std::vector<Real> distance, fraction, gradient;
+    std::vector<double> displacement[3];
     std::vector<Real> direction[3];  // unit vector from the bead to its neighbor
 };
 

@@ -8,6 +8,14 @@ namespace OpenMMCG {
 
 namespace {
 
+#if defined(__AVX512F__)
+constexpr int registerBytes = 64;
+#elif defined(__AVX__)
+constexpr int registerBytes = 32;
+#else
+constexpr int registerBytes = 16;
+#endif
+
 /** e^x, relative error 2e-7, for float: 2^n times a polynomial on ±ln(2)/2 (Taylor, degree 6). */
 inline float exponential(float x) {
     x = x < -87.0f ? -87.0f : (x > 88.0f ? 88.0f : x);
@@ -108,23 +116,66 @@ void add(int count, const Real* terms, Real* values) {
     for (int i = 0; i < count; i++) values[i] += terms[i];
 }
 
-/** Cubic Hermite basis on one cell. */
+/** As many numbers as a vector register holds; arithmetic on it is element by element. */
+template <class Real>
+struct Vector;
+template <>
+struct Vector<float> {
+    typedef float type __attribute__((vector_size(registerBytes), may_alias));
+};
+template <>
+struct Vector<double> {
+    typedef double type __attribute__((vector_size(registerBytes), may_alias));
+};
+
+/** `count` registers of consecutive channels: what a loop over neighbors keeps of its bead. */
+template <class Real, int count>
+struct Block {
+    using Register = typename Vector<Real>::type;
+    static constexpr int lanes = registerBytes / sizeof(Real), channels = count * lanes;
+    Register part[count];
+    static Block zero() {
+        Block result;
+        for (int k = 0; k < count; k++)
+            result.part[k] = Register{};
+        return result;
+    }
+    static Block load(const Real* from) {
+        Block result;
+        for (int k = 0; k < count; k++)
+            result.part[k] = reinterpret_cast<const Register*>(from)[k];
+        return result;
+    }
+    void store(Real* to) const {
+        for (int k = 0; k < count; k++)
+            reinterpret_cast<Register*>(to)[k] = part[k];
+    }
+};
+
+template <class Real>
+inline Real horizontalSum(typename Vector<Real>::type x) {
+    Real sum = 0;
+    for (unsigned k = 0; k < registerBytes / sizeof(Real); k++)
+        sum += x[k];
+    return sum;
+}
+
+/** Weights of the cubic Hermite interpolation on one cell: of value1 - value0, and of the two slopes. */
 template <class Real>
 struct Hermite {
-    Real value0, slope0, value1, slope1;
+    Real difference, slope0, slope1;
     explicit Hermite(Real t) {
         const Real t2 = t * t, t3 = t2 * t;
-        value1 = 3 * t2 - 2 * t3;
-        value0 = 1 - value1;
+        difference = 3 * t2 - 2 * t3;
         slope0 = t3 - 2 * t2 + t;
         slope1 = t3 - t2;
     }
 };
 
-/** Its derivative with respect to the distance. */
+/** The derivatives of these weights with respect to the distance. */
 template <class Real>
 struct HermiteDerivative {
-    Real difference, slope0, slope1;  // of value1 - value0, slope0, slope1
+    Real difference, slope0, slope1;
     HermiteDerivative(Real t, Real inverseWidth) {
         difference = 6 * (t - t * t) * inverseWidth;
         slope0 = (3 * t * t - 4 * t + 1) * inverseWidth;
@@ -132,95 +183,144 @@ struct HermiteDerivative {
     }
 };
 
-/** One pair's part of a convolution: channel by channel, for both beads or for the first alone. */
-template <class Real, bool both>
-inline void convolveEdge(int stride, const Hermite<Real>& h, const Real* knot, const Real* xi, const Real* xj, Real* yi,
-                         Real* yj) {
-#pragma omp simd
-    for (int c = 0; c < stride; c++) {
-        const Real w = h.value0 * knot[c] + h.slope0 * knot[stride + c] + h.value1 * knot[2 * stride + c] +
-                       h.slope1 * knot[3 * stride + c];
-        yi[c] += w * xj[c];
-        if (both)
-            yj[c] += w * xi[c];
-    }
-}
-
-template <class Real>
-void convolve(const Edges<Real>& edges, const FilterTable<Real>& table, const Features<Real>& x, Real* y) {
-    const int stride = table.stride / channelBlock * channelBlock;
-    for (long k = static_cast<long>(edges.begin) * stride; k < static_cast<long>(edges.end) * stride; k++) y[k] = 0;
+/** One block of channels of a convolution, for all beads of the thread. */
+template <class Real, int count>
+void convolveBlock(int channel, const Edges<Real>& edges, const FilterTable<Real>& table, const Features<Real>& x,
+                   Real* y) {
+    using B = Block<Real, count>;
+    const int stride = table.stride;
+    const Real* knots = table.knots + 2L * channel * (table.cells + 1);
+    for (int i = edges.begin; i < edges.end; i++)
+        B::zero().store(y + static_cast<long>(i) * stride + channel);
     for (int i = edges.begin; i < edges.end; i++) {
-        const Real* xi = row(x, i, stride);
-        Real* yi = y + static_cast<long>(i) * stride;
+        const B xi = B::load(row(x, i, stride) + channel);
+        Real* yi = y + static_cast<long>(i) * stride + channel;
+        B sum = B::load(yi);
         const int middle = edges.middle[i - edges.begin], last = edges.first[i - edges.begin + 1];
-        for (int e = edges.first[i - edges.begin]; e < last; e++) {
+        const auto addEdge = [&](int e, bool both) __attribute__((always_inline)) {
             const Hermite<Real> h(edges.fraction[e]);
-            const Real* knot = table.knots + static_cast<long>(edges.cell[e]) * 2 * stride;
-            const int j = edges.neighbor[e];
-            if (e < middle)
-                convolveEdge<Real, true>(stride, h, knot, xi, row(x, j, stride), yi, y + static_cast<long>(j) * stride);
-            else
-                convolveEdge<Real, false>(stride, h, knot, xi, row(x, j, stride), yi, nullptr);
-        }
+            const Real* knot = knots + static_cast<long>(edges.cell[e]) * 2 * B::channels;
+            const B v0 = B::load(knot), s0 = B::load(knot + B::channels), v1 = B::load(knot + 2 * B::channels),
+                    s1 = B::load(knot + 3 * B::channels), xj = B::load(row(x, edges.neighbor[e], stride) + channel);
+            Real* yj = y + static_cast<long>(edges.neighbor[e]) * stride + channel;
+            B other = both ? B::load(yj) : xj;
+            for (int k = 0; k < count; k++) {
+                const auto w = v0.part[k] + h.difference * (v1.part[k] - v0.part[k]) + h.slope0 * s0.part[k] +
+                               h.slope1 * s1.part[k];
+                sum.part[k] += w * xj.part[k];
+                other.part[k] += w * xi.part[k];
+            }
+            if (both)
+                other.store(yj);
+        };
+        for (int e = edges.first[i - edges.begin]; e < middle; e++)
+            addEdge(e, true);
+        for (int e = middle; e < last; e++)
+            addEdge(e, false);
+        sum.store(yi);
     }
 }
 
 /** Which of a pair's beads get ∂E/∂x: none where x depends on the types alone. */
 enum class Target { None, First, Both };
 
-/** One pair's part of the adjoint; returns ∂E/∂r. */
-template <class Real, Target target>
-inline Real convolveEdgeAdjoint(int stride, Real t, Real inverseWidth, const Real* knot, const Real* xi, const Real* xj,
-                                const Real* gi, const Real* gj, Real* xGradientI, Real* xGradientJ) {
-    const Hermite<Real> h(t);
-    const HermiteDerivative<Real> d(t, inverseWidth);
-    Real sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int c = 0; c < stride; c++) {
-        const Real v0 = knot[c], s0 = knot[stride + c], v1 = knot[2 * stride + c], s1 = knot[3 * stride + c];
-        const Real slope = d.difference * (v1 - v0) + d.slope0 * s0 + d.slope1 * s1;
-        sum += slope * (gi[c] * xj[c] + gj[c] * xi[c]);
-        if (target != Target::None) {
-            const Real w = h.value0 * v0 + h.slope0 * s0 + h.value1 * v1 + h.slope1 * s1;
-            xGradientI[c] += w * gj[c];
+/** One block of channels of the adjoint. */
+template <class Real, int count>
+void convolveAdjointBlock(int channel, const Edges<Real>& edges, const FilterTable<Real>& table,
+                          const Features<Real>& x, const Real* yGradient, Real* xGradient, Real* edgeGradient) {
+    using B = Block<Real, count>;
+    const int stride = table.stride;
+    const Real* knots = table.knots + 2L * channel * (table.cells + 1);
+    for (int i = edges.begin; i < edges.end; i++) {
+        const long start = static_cast<long>(i) * stride + channel;
+        const B xi = B::load(row(x, i, stride) + channel), gi = B::load(yGradient + start);
+        B sum = xGradient == nullptr ? B::zero() : B::load(xGradient + start);
+        const int middle = edges.middle[i - edges.begin], last = edges.first[i - edges.begin + 1];
+        const auto addEdge = [&](int e, Target target) __attribute__((always_inline)) {
+            const Real t = edges.fraction[e];
+            const Hermite<Real> h(t);
+            const HermiteDerivative<Real> d(t, table.inverseWidth);
+            const Real* knot = knots + static_cast<long>(edges.cell[e]) * 2 * B::channels;
+            const long startJ = static_cast<long>(edges.neighbor[e]) * stride + channel;
+            const B v0 = B::load(knot), s0 = B::load(knot + B::channels), v1 = B::load(knot + 2 * B::channels),
+                    s1 = B::load(knot + 3 * B::channels), xj = B::load(row(x, edges.neighbor[e], stride) + channel),
+                    gj = B::load(yGradient + startJ);
+            B other = target == Target::Both ? B::load(xGradient + startJ) : gj;
+            typename B::Register slopes{};
+            for (int k = 0; k < count; k++) {
+                const auto difference = v1.part[k] - v0.part[k];
+                slopes += (d.difference * difference + d.slope0 * s0.part[k] + d.slope1 * s1.part[k]) *
+                          (gi.part[k] * xj.part[k] + gj.part[k] * xi.part[k]);
+                if (target != Target::None) {
+                    const auto w =
+                        v0.part[k] + h.difference * difference + h.slope0 * s0.part[k] + h.slope1 * s1.part[k];
+                    sum.part[k] += w * gj.part[k];
+                    other.part[k] += w * gi.part[k];
+                }
+            }
+            edgeGradient[e] += horizontalSum<Real>(slopes);
             if (target == Target::Both)
-                xGradientJ[c] += w * gi[c];
+                other.store(xGradient + startJ);
+        };
+        const int first = edges.first[i - edges.begin];
+        if (xGradient == nullptr) {
+            for (int e = first; e < last; e++)
+                addEdge(e, Target::None);
+        } else {
+            for (int e = first; e < middle; e++)
+                addEdge(e, Target::Both);
+            for (int e = middle; e < last; e++)
+                addEdge(e, Target::First);
+            sum.store(xGradient + start);
         }
     }
-    return sum;
+}
+
+/** Registers per block: what a block holds of a bead, and one edge's numbers, fit into the register file. */
+constexpr int fullBlock = registerBytes == 64 ? 4 : 2;
+template <int count>
+struct Count {
+    static constexpr int value = count;
+};
+
+/** Call function(channel, number of registers) for one block of channels after the other. */
+template <class Real, class Function>
+inline void forBlocks(int stride, const Function& function) {
+    int channel = 0;
+    for (; channel + Block<Real, fullBlock>::channels <= stride; channel += Block<Real, fullBlock>::channels)
+        function(channel, Count<fullBlock>());
+    for (; channel < stride; channel += Block<Real, 1>::channels)
+        function(channel, Count<1>());
+}
+
+template <class Real>
+void arrangeTable(int cells, int stride, const Real* table, Real* arranged) {
+    forBlocks<Real>(stride, [&](int channel, auto count) {
+        constexpr int channels = Block<Real, decltype(count)::value>::channels;
+        for (int row = 0; row < 2 * (cells + 1); row++)
+            for (int c = 0; c < channels; c++)
+                *arranged++ = table[static_cast<long>(row) * stride + channel + c];
+    });
+}
+
+template <class Real>
+void convolve(const Edges<Real>& edges, const FilterTable<Real>& table, const Features<Real>& x, Real* y) {
+    forBlocks<Real>(table.stride, [&](int channel, auto count) {
+        convolveBlock<Real, decltype(count)::value>(channel, edges, table, x, y);
+    });
 }
 
 template <class Real>
 void convolveAdjoint(const Edges<Real>& edges, const FilterTable<Real>& table, const Features<Real>& x,
                      const Real* yGradient, Real* xGradient, Real* edgeGradient) {
-    const int stride = table.stride / channelBlock * channelBlock;
-    for (int i = edges.begin; i < edges.end; i++) {
-        const long startI = static_cast<long>(i) * stride;
-        const Real* xi = row(x, i, stride);
-        const int middle = edges.middle[i - edges.begin], last = edges.first[i - edges.begin + 1];
-        for (int e = edges.first[i - edges.begin]; e < last; e++) {
-            const Real* knot = table.knots + static_cast<long>(edges.cell[e]) * 2 * stride;
-            const int j = edges.neighbor[e];
-            const long startJ = static_cast<long>(j) * stride;
-            const Real* xj = row(x, j, stride);
-            const Real *gi = yGradient + startI, *gj = yGradient + startJ;
-            const Real t = edges.fraction[e];
-            if (xGradient == nullptr)
-                edgeGradient[e] += convolveEdgeAdjoint<Real, Target::None>(stride, t, table.inverseWidth, knot, xi, xj,
-                                                                           gi, gj, nullptr, nullptr);
-            else if (e < middle)
-                edgeGradient[e] += convolveEdgeAdjoint<Real, Target::Both>(
-                    stride, t, table.inverseWidth, knot, xi, xj, gi, gj, xGradient + startI, xGradient + startJ);
-            else
-                edgeGradient[e] += convolveEdgeAdjoint<Real, Target::First>(stride, t, table.inverseWidth, knot, xi, xj,
-                                                                            gi, gj, xGradient + startI, nullptr);
-        }
-    }
+    forBlocks<Real>(table.stride, [&](int channel, auto count) {
+        convolveAdjointBlock<Real, decltype(count)::value>(channel, edges, table, x, yGradient, xGradient,
+                                                           edgeGradient);
+    });
 }
 
 template <class Real>
-constexpr Kernels<Real> kernels = {convolve<Real>, convolveAdjoint<Real>, activate<Real>, multiply<Real>, add<Real>};
+constexpr Kernels<Real> kernels = {arrangeTable<Real>, convolve<Real>, convolveAdjoint<Real>, activate<Real>, multiply<Real>, add<Real>};
 
 }  // namespace
 

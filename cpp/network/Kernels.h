@@ -26,8 +26,8 @@ struct Edges {
 /** Tabulated filter: at each knot `stride` values, then `stride` slopes times the width of a cell. */
 template <class Real>
 struct FilterTable {
-    const Real* knots;
-    int stride;
+    const Real* knots;  ///< as arrangeTable puts them
+    int stride, cells;
     Real inverseWidth;  ///< 1/nm
 };
 
@@ -41,6 +41,8 @@ struct Features {
 /** The inner loops of the primitives, compiled for several instruction sets. */
 template <class Real>
 struct Kernels {
+    /** Copy a table [cells + 1, 2, stride] into the order in which the convolution reads it. */
+    void (*arrangeTable)(int cells, int stride, const Real* table, Real* arranged);
     /** y_i = Σ_j x_j ∘ W(r_ij) for the thread's beads. */
     void (*convolve)(const Edges<Real>& edges, const FilterTable<Real>& table, const Features<Real>& x, Real* y);
     /**

@@ -52,7 +52,9 @@ NetworkEvaluator<Real>::NetworkEvaluator(const Program& program, Parallel& paral
         operation.cells = source.cells;
         operation.typeRows = pad<Real>(source.typeRows, source.channels, program.types, operation.stride);
         if (source.kind == Kind::Convolution) {
-            operation.table = pad<Real>(source.table, source.channels, 2 * (source.cells + 1), operation.stride);
+            const auto table = pad<Real>(source.table, source.channels, 2 * (source.cells + 1), operation.stride);
+            operation.table.resize(table.size());
+            kernels.arrangeTable(source.cells, operation.stride, table.data(), operation.table.data());
             convolutions.push_back(static_cast<int>(operations.size()));
             segments++;
         }
@@ -146,7 +148,7 @@ Features<Real> NetworkEvaluator<Real>::getFeatures(const Operation& convolution)
 
 template <class Real>
 FilterTable<Real> NetworkEvaluator<Real>::getTable(const Operation& convolution) const {
-    return {convolution.table.data(), convolution.stride, static_cast<Real>(convolution.cells / cutoff)};
+    return {convolution.table.data(), convolution.stride, convolution.cells, static_cast<Real>(convolution.cells / cutoff)};
 }
 
 template <class Real>

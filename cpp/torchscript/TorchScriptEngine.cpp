@@ -52,7 +52,7 @@ public:
         try {
             std::istringstream stream(std::string(model.getBytes().begin(), model.getBytes().end()));
             module = torch::jit::load(stream, torch::kCPU);
-            module.to(dtype);
+            convert();
             module.eval();
             checkArguments();
             module = torch::jit::freeze(module);
@@ -84,6 +84,16 @@ private:
 
     [[noreturn]] void fail(const std::string& problem) const {
         throw OpenMMException("CGForce: the TorchScript module of " + source + " " + problem);
+    }
+
+    /** Give parameters and buffers the chosen precision; Module::to() would convert integers as well. */
+    void convert() {
+        for (torch::Tensor tensor : module.parameters())
+            if (tensor.is_floating_point())
+                tensor.set_data(tensor.to(dtype));
+        for (torch::Tensor tensor : module.buffers())
+            if (tensor.is_floating_point())
+                tensor.set_data(tensor.to(dtype));
     }
 
     bool suppliesNeighbors() const {

@@ -1,12 +1,16 @@
-"""Cost of a molecular-dynamics step of coarse-grained water: native and TorchScript engine, plain torch, all-atom.
+"""Cost of a molecular-dynamics step of coarse-grained water: our engines, plain torch, all-atom.
 
     python benchmarks/md_water.py --beads 3916 --cutoff 0.6 --channels 128 --threads 1 --json result.json
 
-Engines: `native` and `torchscript` are CGForce's; `torch-operators` is the same network as a user of openmm-torch would
-write it (the module finds its pairs itself); `all-atom` is TIP3P water with the same number of molecules. Every
-measurement is a process of its own. Torch is measured twice: as it comes, and tuned (OMP_WAIT_POLICY=PASSIVE, glibc's
-mmap and trim thresholds raised). A step is one of LangevinMiddleIntegrator at 2 fs on OpenMM's CPU platform; the
-least of several blocks of steps counts. Weights are random: they do not change the cost.
+Engines: `native` and `torchscript` are CGForce's. `torch-operators` is the same network as a user of
+openmm-torch would write it: a module that finds its pairs itself and treats each as two directed edges.
+`torch-export` is what `CGPotential.export_openmm_torch` writes, in which a pair's filter serves both directions.
+`all-atom` is TIP3P water with the same number of molecules.
+
+Every measurement is a process of its own. Torch is measured twice: as it comes, and tuned
+(OMP_WAIT_POLICY=PASSIVE, glibc's mmap and trim thresholds raised). A step is one of LangevinMiddleIntegrator at
+2 fs on OpenMM's CPU platform; the least of several blocks of steps counts. Weights are random: they do not change
+the cost.
 """
 
 from __future__ import annotations
@@ -32,7 +36,7 @@ TUNED = {
     "MALLOC_MMAP_THRESHOLD_": "4000000000",
     "MALLOC_TRIM_THRESHOLD_": "8000000000",
 }
-ENGINES = ("native", "torchscript", "torch-operators", "all-atom")
+ENGINES = ("native", "torchscript", "torch-operators", "torch-export", "all-atom")
 SECONDS_PER_MEASUREMENT = 4.0
 MOST_STEPS = 2000
 
@@ -45,6 +49,46 @@ def liquid(beads: int) -> tuple[np.ndarray, np.ndarray]:
     lattice = np.stack(np.meshgrid(*[np.arange(sites)] * 3, indexing="ij"), -1).reshape(-1, 3)
     chosen = lattice[random.permutation(len(lattice))[:beads]]
     return (chosen + 0.5) * width / sites + random.normal(scale=0.03, size=(beads, 3)), np.eye(3) * width
+
+
+def user_module(network, beads: int, periodic: bool):
+    """SchNet for TorchForce as one finds it in the literature's codes: directed edges, torch operators only."""
+    import torch
+    from torch import Tensor, nn
+
+    from openmmcg.potentials.cells import near_pairs
+    from openmmcg.potentials.geometry import minimum_image
+
+    class UserSchNet(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding, self.blocks = network.embedding, network.blocks
+            self.output, self.readout = network.output, network.readout
+            self.cutoff = float(network.cutoff)
+            self.register_buffer("types", torch.zeros(beads, dtype=torch.int64))
+
+        def energy(self, positions: Tensor, box: Tensor) -> Tensor:
+            with torch.no_grad():
+                first, second = near_pairs(positions, box, self.cutoff)
+                rows, columns = torch.cat([first, second]), torch.cat([second, first])
+            displacements = minimum_image(positions[columns] - positions[rows], box)
+            distances = torch.linalg.vector_norm(displacements, dim=1)
+            features = self.embedding(self.types)
+            for block in self.blocks:
+                messages = block.input(features)[columns] * block.convolution.filter(distances)
+                sums = torch.zeros_like(features).index_add(0, rows, messages)
+                features = features + block.output(block.hidden(sums))
+            return self.readout(self.output(features)).sum()
+
+    class Periodic(UserSchNet):
+        def forward(self, positions: Tensor, box: Tensor) -> Tensor:
+            return self.energy(positions, box)
+
+    class NotPeriodic(UserSchNet):
+        def forward(self, positions: Tensor) -> Tensor:
+            return self.energy(positions, torch.empty(0))
+
+    return torch.jit.script((Periodic if periodic else NotPeriodic)().eval())
 
 
 def coarse_grained_system(row: dict) -> tuple[openmm.System, np.ndarray]:
@@ -62,7 +106,7 @@ def coarse_grained_system(row: dict) -> tuple[openmm.System, np.ndarray]:
         blocks=row["blocks"],
         cutoff=row["cutoff"],
         basis_start=0.2,
-        neighbors=10,
+        neighbors=10.0,
         energy_scale=0.1,
     )
     potential = CGPotential(network, [("W", 18.015)])
@@ -80,8 +124,9 @@ def coarse_grained_system(row: dict) -> tuple[openmm.System, np.ndarray]:
         system.addForce(bonds)
         positions = np.array([[0.17 * i, 0.1 * (i % 2), 0.05 * (i % 3)] for i in range(row["beads"])])
     if row["engine"] == "torch-operators":
-        types = [0] * row["beads"]
-        module = potential.export_openmm_torch(os.devnull, types, periodic=periodic)
+        force = CGForce(user_module(network, row["beads"], periodic), contract="plain", periodic=periodic)
+    elif row["engine"] == "torch-export":
+        module = potential.export_openmm_torch(os.devnull, [0] * row["beads"], periodic=periodic)
         force = CGForce(module, contract="plain", periodic=periodic)
     else:
         force = CGForce(potential.to_bytes(), periodic=periodic, engine=row["engine"])

@@ -121,6 +121,22 @@ def test_the_plain_contract_of_openmm_torch_runs():
     assert np.allclose(forces, -2 * places, rtol=1e-5)
 
 
+def test_an_exported_potential_runs_as_a_plain_module(potential, box, tmp_path):
+    places = scatter(230, box, closest=0.1)
+    types = ["A", "B"] * 115
+    module = potential.export_openmm_torch(tmp_path / "plain.pt", types, periodic=box is not None)
+    periodic = box is not None
+    results = [
+        energy_and_forces(context(force, places, "CPU", box=box))
+        for force in (
+            CGForce(module, contract="plain", periodic=periodic),
+            CGForce(potential.to_bytes(), types=types, periodic=periodic, engine="native"),
+        )
+    ]
+    assert results[0][0] == pytest.approx(results[1][0], rel=1e-5)
+    assert np.linalg.norm(results[0][1] - results[1][1]) < 1e-4 * np.linalg.norm(results[1][1])
+
+
 def test_forces_that_the_module_returns_are_taken():
     places = positions(4)
     force = CGForce(torch.jit.script(SpringsWithForces()), contract="plain", outputs_forces=True)

@@ -154,10 +154,13 @@ struct Block {
 
 template <class Real>
 inline Real horizontalSum(typename Vector<Real>::type x) {
-    Real sum = 0;
-    for (unsigned k = 0; k < registerBytes / sizeof(Real); k++)
-        sum += x[k];
-    return sum;
+    constexpr int lanes = registerBytes / sizeof(Real);
+    alignas(registerBytes) Real parts[lanes];
+    *reinterpret_cast<typename Vector<Real>::type*>(parts) = x;
+    for (int width = lanes / 2; width > 0; width /= 2)  // halves upon halves, which stays in registers
+        for (int k = 0; k < width; k++)
+            parts[k] += parts[k + width];
+    return parts[0];
 }
 
 /** Weights of the cubic Hermite interpolation on one cell: of value1 - value0, and of the two slopes. */

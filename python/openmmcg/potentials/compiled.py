@@ -91,7 +91,7 @@ def _interpolation_errors(filter: Filter, table: Tensor, width: float) -> tuple[
     errors, slope_errors = [], []
     for t in _PROBES:
         distances = (torch.arange(len(left), dtype=torch.float64) + t) * width
-        values, slopes = filter.with_slopes(distances)
+        values, slopes = (part.detach() for part in filter.with_slopes(distances))
         interpolated = (
             (1 + 2 * t) * (1 - t) ** 2 * left[:, 0]
             + t * (1 - t) ** 2 * left[:, 1]

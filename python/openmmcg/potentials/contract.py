@@ -23,6 +23,8 @@ class NeighborListModule(nn.Module):
         ``forward(displacements, types, rows, columns) -> energies [N]``, such as `SchNet`.
     """
 
+    precision: Tensor
+
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
@@ -37,7 +39,23 @@ class NeighborListModule(nn.Module):
         return energies.sum(dtype=torch.float64)
 
 
-class PlainModule(nn.Module):
+class _OwnNeighbors(nn.Module):
+    """What the two modules below share."""
+
+    types: Tensor
+
+    def __init__(self, network: nn.Module, types: Tensor, cutoff: float) -> None:
+        super().__init__()
+        self.model = NeighborListModule(network)
+        self.register_buffer("types", types)
+        self.cutoff = cutoff
+
+    def energy(self, positions: Tensor, box: Tensor) -> Tensor:
+        rows, columns = near_pairs(positions.detach(), box.detach(), self.cutoff)
+        return self.model(positions, box, self.types, rows, columns)
+
+
+class PlainModule(_OwnNeighbors):
     """A network under the plain contract without a box: it finds its own pairs, with torch operators only.
 
     Parameters
@@ -50,28 +68,17 @@ class PlainModule(nn.Module):
         nm
     """
 
-    types: Tensor
-
-    def __init__(self, network: nn.Module, types: Tensor, cutoff: float) -> None:
-        super().__init__()
-        self.model = NeighborListModule(network)
-        self.register_buffer("types", types)
-        self.cutoff = cutoff
-
     def forward(self, positions: Tensor) -> Tensor:
         """Energy in kJ/mol of positions ``[N, 3]`` in nm."""
-        box = torch.empty(0, dtype=positions.dtype, device=positions.device)
-        rows, columns = near_pairs(positions.detach(), box, self.cutoff)
-        return self.model(positions, box, self.types, rows, columns)
+        return self.energy(positions, torch.empty(0, dtype=positions.dtype, device=positions.device))
 
 
-class PeriodicPlainModule(PlainModule):
-    """A network under the plain contract with a box."""
+class PeriodicPlainModule(_OwnNeighbors):
+    """A network under the plain contract with a box; otherwise a `PlainModule`."""
 
     def forward(self, positions: Tensor, box: Tensor) -> Tensor:
         """Energy in kJ/mol of positions ``[N, 3]`` in a box ``[3, 3]`` of row vectors, nm."""
-        rows, columns = near_pairs(positions.detach(), box.detach(), self.cutoff)
-        return self.model(positions, box, self.types, rows, columns)
+        return self.energy(positions, box)
 
 
 def script_and_compile(network: nn.Module) -> tuple[torch.jit.ScriptModule, tuple[str, bytes] | None]:

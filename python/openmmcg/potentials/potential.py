@@ -240,9 +240,7 @@ class CGPotential:
 
     def _check_box(self, vectors: unit.Quantity | None) -> None:
         if vectors is None:
-            raise ValueError(
-                "the topology has no periodic box; set one, or create the system with periodic=False"
-            )
+            raise ValueError("the topology has no periodic box; set one, or create the system with periodic=False")
         width = float(np.diag(np.asarray(vectors.value_in_unit(unit.nanometer))).min())
         if 2 * self.cutoff > width:
             raise ValueError(

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import openmm
 from numpy.typing import NDArray
 from openmm import unit
 
-from openmmcg import _openmmcg
+from openmmcg._openmmcg import neighbor_pairs
 
 if TYPE_CHECKING:
     from openmmcg.frames import Frames
@@ -63,45 +63,48 @@ class Repulsion:
             raise ValueError("the distances sigma of a repulsion must be finite and not negative")
         if not (self.exponent > 1 and self.cutoff > 0):
             raise ValueError(
-                "a repulsion needs an exponent above 1 and a positive cutoff, "
-                f"got {self.exponent} and {self.cutoff} nm"
+                f"a repulsion needs an exponent above 1 and a positive cutoff, got {self.exponent} and {self.cutoff} nm"
             )
 
     @classmethod
-    def from_frames(cls, frames: Frames, *, exponent: float = 12.0, cutoff: float = 0.6) -> Repulsion:
+    def from_frames(cls, frames: Frames, *, exponent: float = 12.0, search: float = 0.6) -> Repulsion:
         r"""Fit to the shortest distance sampled for each pair of bead types, where the energy becomes k_B T.
 
-        Pairs of types that were never sampled within the cutoff are kept apart by that distance.
+        The cutoff is 1.5 times the largest :math:`\sigma`, where little is left of the energy.
 
         Parameters
         ----------
         frames : Frames
             Mapped frames; their temperature is used.
-        exponent, cutoff
+        exponent
             See the class.
+        search
+            nm; pairs of types that never came closer than this are kept apart by it.
         """
-        shortest = shortest_distances(frames, cutoff)
+        shortest = shortest_distances(frames, search)
         sigmas = shortest * (_GAS_CONSTANT * frames.temperature) ** (1.0 / exponent)
-        return cls(sigmas.tolist(), exponent, cutoff)
+        return cls(sigmas.tolist(), exponent, 1.5 * float(sigmas.max()))
 
     def template(self) -> openmm.CustomNonbondedForce:
         """The prior as an OpenMM force without particles."""
         c, cutoff = float(self.exponent), float(self.cutoff)
+        types = len(self.sigmas)
+        # A number is much faster than a table in OpenMM's inner loop.
+        sigma = repr(float(self.sigmas[0][0])) if types == 1 else "sigmas(type1, type2)"
         force = openmm.CustomNonbondedForce(
-            f"(sigma/r)^{c!r} - (sigma/{cutoff!r})^{c!r} * (1 + {c!r} * (1 - r/{cutoff!r}));"
-            "sigma = sigmas(type1, type2)"
+            f"(sigma/r)^{c!r} - (sigma/{cutoff!r})^{c!r} * (1 + {c!r} * (1 - r/{cutoff!r}));sigma = {sigma}"
         )
         force.setName("Repulsion")
         force.addPerParticleParameter("type")
-        types = len(self.sigmas)
-        values = np.asarray(self.sigmas, float).ravel().tolist()
-        force.addTabulatedFunction("sigmas", openmm.Discrete2DFunction(types, types, values))
+        if types > 1:
+            values = np.asarray(self.sigmas, float).ravel().tolist()
+            force.addTabulatedFunction("sigmas", openmm.Discrete2DFunction(types, types, values))
         force.setNonbondedMethod(openmm.CustomNonbondedForce.CutoffNonPeriodic)
         force.setCutoffDistance(cutoff)
         return force
 
 
-Prior = Repulsion | openmm.CustomNonbondedForce
+Prior: TypeAlias = "Repulsion | openmm.CustomNonbondedForce"
 
 
 def to_xml(prior: Prior) -> str:
@@ -191,10 +194,8 @@ class PriorForces:
         platform = openmm.Platform.getPlatformByName("Reference")
         self._context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
 
-    def __call__(
-        self, positions: NDArray[np.floating], box: NDArray[np.floating] | None
-    ) -> NDArray[np.float64]:
-        """Forces, ``[N, 3]``, kJ/mol/nm, at positions ``[N, 3]`` in a box ``[3, 3]`` of row vectors, nm."""
+    def __call__(self, positions: NDArray[np.floating], box: NDArray[np.floating] | None) -> NDArray[np.float64]:
+        """Forces ``[N, 3]`` in kJ/mol/nm at positions ``[N, 3]`` in a box ``[3, 3]`` of row vectors, nm."""
         if box is not None:
             self._context.setPeriodicBoxVectors(*np.asarray(box, float))
         self._context.setPositions(np.asarray(positions, float))
@@ -202,14 +203,14 @@ class PriorForces:
 
 
 def shortest_distances(frames: Frames, cutoff: float) -> NDArray[np.float64]:
-    """Shortest distance in any frame between beads of two types, at most the cutoff, ``[types, types]``, nm."""
+    """Shortest distance in all frames between beads of two types, or the cutoff; ``[types, types]``, nm."""
     types, number = frames.types, len(frames.type_names)
     boxes = frames.boxes
     shortest = np.full((number, number), float(cutoff))
     for index in range(len(frames)):
         positions = np.asarray(frames.positions[index], float)
         box = None if boxes is None else boxes[index]
-        rows, columns = _openmmcg.neighbor_pairs(positions, box, cutoff)
+        rows, columns = neighbor_pairs(positions, box, cutoff)
         displacements = positions[columns] - positions[rows]
         if box is not None:
             for axis in (2, 1, 0):

@@ -72,9 +72,7 @@ class Filter(nn.Module):
         About how many neighbours a convolution sums over; filters are divided by its square root.
     """
 
-    def __init__(
-        self, basis: nn.Module, cutoff: nn.Module, channels: int, activation: str, neighbors: float
-    ) -> None:
+    def __init__(self, basis: nn.Module, cutoff: nn.Module, channels: int, activation: str, neighbors: float) -> None:
         super().__init__()
         self.basis = basis
         self.cutoff = cutoff
@@ -88,7 +86,8 @@ class Filter(nn.Module):
 
     def with_slopes(self, distances: Tensor) -> tuple[Tensor, Tensor]:
         """Filters and their derivatives with respect to the distance, both differentiable."""
-        return torch.func.jvp(self, (distances,), (torch.ones_like(distances),))
+        values, slopes = torch.func.jvp(self, (distances,), (torch.ones_like(distances),))  # type: ignore[misc]
+        return values, slopes
 
 
 class Convolution(nn.Module):

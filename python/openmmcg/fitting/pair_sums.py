@@ -1,0 +1,91 @@
+"""Sums over pairs of neighbours and their derivatives, with little memory: what convolutions are made of.
+
+Both functions are bilinear, and each is the other's derivative.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def convolve(features: Tensor, filters: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """``y_i = Σ_j x_j ∘ W_ij`` over the neighbours of each bead.
+
+    Parameters
+    ----------
+    features : Tensor, shape [N, channels]
+    filters : Tensor, shape [E, channels]
+    rows, columns : Tensor, shape [E]
+        Each pair once.
+
+    Returns
+    -------
+    Tensor, shape [N, channels]
+    """
+    return _Convolution.apply(features, filters, rows, columns)
+
+
+def multiply(first: Tensor, second: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """``x_i ∘ y_j + x_j ∘ y_i`` for each pair: the derivative of ``Σ_i y_i · convolve(x, W)_i`` by ``W``.
+
+    Parameters
+    ----------
+    first, second : Tensor, shape [N, channels]
+    rows, columns : Tensor, shape [E]
+        Each pair once.
+
+    Returns
+    -------
+    Tensor, shape [E, channels]
+    """
+    return _Product.apply(first, second, rows, columns)
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, filters: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        ctx.save_for_backward(features, filters, rows, columns)
+        return _convolve(features, filters, rows, columns)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, adjoint: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        features, filters, rows, columns = ctx.saved_tensors
+        return (
+            _convolve(adjoint, filters, rows, columns),
+            _multiply(features, adjoint, rows, columns),
+            None,
+            None,
+        )
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, first: Tensor, second: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        ctx.save_for_backward(first, second, rows, columns)
+        return _multiply(first, second, rows, columns)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, adjoint: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        first, second, rows, columns = ctx.saved_tensors
+        return (
+            _convolve(second, adjoint, rows, columns),
+            _convolve(first, adjoint, rows, columns),
+            None,
+            None,
+        )
+
+
+def _convolve(features: Tensor, filters: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    sums = torch.zeros_like(features)
+    sums.index_add_(0, rows, features.index_select(0, columns).mul_(filters))
+    return sums.index_add_(0, columns, features.index_select(0, rows).mul_(filters))
+
+
+def _multiply(first: Tensor, second: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    products = first.index_select(0, rows).mul_(second.index_select(0, columns))
+    return products.addcmul_(first.index_select(0, columns), second.index_select(0, rows))

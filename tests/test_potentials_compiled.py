@@ -1,0 +1,146 @@
+"""The compiled network, run by a slow interpreter of its specification in docs/design.md."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import difference, exact, images, random_potential, scatter
+
+from openmmcg.potentials import GaussianBasis, SchNet, compile_network
+from openmmcg.potentials.compiled import tabulate
+from openmmcg.potentials.networks import Filter
+
+NETWORKS = {
+    "gaussian tanh": {},
+    "exponential softplus": {"basis": "exponential_normal", "basis_start": 0.15, "activation": "shifted_softplus"},
+    "three blocks of odd width": {"blocks": 3, "channels": 7, "output_channels": 5},
+}
+
+
+class Interpreter:
+    """Runs a compiled network in float64, one operation after the other, as the specification words them."""
+
+    def __init__(self, description, numbers):
+        self.description = json.loads(description)
+        self.numbers = np.frombuffer(numbers, "<f4").astype(float)
+
+    def array(self, reference):
+        size = int(np.prod(reference["shape"]))
+        part = self.numbers[reference["offset"] : reference["offset"] + size]
+        return torch.tensor(part.reshape(reference["shape"]))
+
+    def bead_energies(self, positions, types, box=None):
+        rows, columns = torch.triu_indices(len(positions), len(positions), 1)
+        displacements = positions[columns] - positions[rows]
+        if box is not None:
+            raw = displacements.detach().numpy()
+            displacements = displacements + torch.tensor(images(raw, box) - raw)
+        distances = displacements.norm(dim=1)
+        inside = distances.detach() < self.description["cutoff"]
+        pairs = distances[inside], rows[inside], columns[inside]
+        values = {}
+        for operation in self.description["operations"]:
+            arrays = {key: self.array(value) for key, value in operation.items() if isinstance(value, dict)}
+            kind = operation["operation"]
+            if kind == "readout":
+                return values[operation["input"]] @ arrays["weight"] + arrays["bias"]
+            values[operation["output"]] = {
+                "embedding": lambda a, o: a["weight"][torch.tensor(types)],
+                "dense": lambda a, o: self.dense(values[o["input"]], a, o["activation"]),
+                "convolution": lambda a, o: self.convolution(values[o["input"]], a["table"], pairs),
+                "sum": lambda a, o: sum(values[i] for i in o["inputs"]),
+            }[kind](arrays, operation)
+        raise AssertionError("the program has no readout")
+
+    @staticmethod
+    def dense(x, arrays, activation):
+        y = x @ arrays["weight"] + arrays.get("bias", 0.0)
+        functions = {"tanh": torch.tanh, "shifted_softplus": lambda y: torch.log((1 + torch.exp(y)) / 2)}
+        return y if activation == "identity" else functions[activation](y)
+
+    def convolution(self, x, table, pairs):
+        distances, rows, columns = pairs
+        place = distances / self.description["cutoff"] * (len(table) - 1)
+        k = place.detach().floor().long()
+        t = (place - k)[:, None]
+        filters = (
+            (1 + 2 * t) * (1 - t) ** 2 * table[k, 0]
+            + t * (1 - t) ** 2 * table[k, 1]
+            + t**2 * (3 - 2 * t) * table[k + 1, 0]
+            + t**2 * (t - 1) * table[k + 1, 1]
+        )
+        return torch.zeros_like(x).index_add(
+            0, torch.cat([rows, columns]), torch.cat([filters * x[columns], filters * x[rows]])
+        )
+
+
+@pytest.mark.parametrize("options", NETWORKS.values(), ids=NETWORKS)
+def test_the_compiled_network_has_the_energy_and_forces_of_the_network(options, box):
+    potential = random_potential(5, **{"channels": 10, **options})
+    positions, types = scatter(20, box), [i % 2 for i in range(20)]
+    places = torch.tensor(positions, requires_grad=True)
+    energies = Interpreter(*potential.compile()).bead_energies(places, types, box)
+    (gradient,) = torch.autograd.grad(energies.sum(), places)
+    expected_energy, expected_forces = exact(potential, positions, types, box)
+    assert abs(energies.sum().item() - expected_energy) < 1e-6 * energies.abs().sum().item()
+    assert difference(-gradient.numpy(), expected_forces) < 3e-5
+
+
+def test_the_compiled_form_lists_primitives_in_the_order_of_their_values():
+    description, numbers = compile_network(SchNet(types=3, channels=4, blocks=2, cutoff=0.5))
+    program = json.loads(description)
+    assert (program["cutoff"], program["types"]) == (0.5, 3)
+    block = ["dense", "convolution", "dense", "dense", "sum"]
+    operations = [operation["operation"] for operation in program["operations"]]
+    assert operations == ["embedding", *block, *block, "dense", "readout"]
+    assert [operation["output"] for operation in program["operations"][:-1]] == list(range(12))
+    references = [value for entry in program["operations"] for value in entry.values() if isinstance(value, dict)]
+    ends = [reference["offset"] + int(np.prod(reference["shape"])) for reference in references]
+    assert [reference["offset"] for reference in references] == [0, *ends[:-1]]
+    assert len(numbers) == 4 * ends[-1]
+
+
+def random_filter(size, cutoff=0.6):
+    torch.manual_seed(0)
+    return Filter(GaussianBasis(cutoff, size), lambda r: torch.cos(r * np.pi / 2 / cutoff) ** 2, 6, "tanh", 1).double()
+
+
+@pytest.mark.parametrize("size", [10, 50, 200])
+def test_a_table_reproduces_its_filter_to_a_millionth_between_the_knots(size):
+    cutoff = 0.6
+    filter = random_filter(size)
+    table = tabulate(filter, cutoff)
+    cells = len(table) - 1
+    assert cells in [256 * 2**i for i in range(6)]
+    r = np.random.default_rng(0).uniform(0, cutoff, 5000)
+    k = np.minimum((r / cutoff * cells).astype(int), cells - 1)
+    t = (r / cutoff * cells - k)[:, None]
+    left, right = table[k], table[k + 1]
+    values = (
+        (1 + 2 * t) * (1 - t) ** 2 * left[:, 0]
+        + t * (1 - t) ** 2 * left[:, 1]
+        + t**2 * (3 - 2 * t) * right[:, 0]
+        + t**2 * (t - 1) * right[:, 1]
+    )
+    with torch.no_grad():
+        expected = filter(torch.tensor(r)).numpy()
+    assert np.abs(values - expected).max() < 1e-6 * np.abs(expected).max()
+
+
+def test_finer_filters_get_finer_tables():
+    assert len(tabulate(random_filter(200), 0.6)) > len(tabulate(random_filter(20), 0.6))
+
+
+def test_a_filter_too_fine_for_a_table_is_refused(monkeypatch):
+    monkeypatch.setattr("openmmcg.potentials.compiled._MOST_CELLS", 512)
+    with pytest.raises(ValueError, match="use fewer or wider radial basis functions"):
+        tabulate(random_filter(200), 0.6)
+
+
+def test_weights_that_are_not_finite_are_refused():
+    network = SchNet(types=1, channels=4, blocks=1)
+    with torch.no_grad():
+        network.blocks[0].hidden.weight[0, 0] = float("nan")
+    with pytest.raises(ValueError, match="not finite"):
+        compile_network(network)

@@ -1,0 +1,109 @@
+"""What README, docstrings, examples and benchmarks show is what happens."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "MPLBACKEND": "Agg"}
+
+
+def run(*command, cwd):
+    done = subprocess.run(
+        [sys.executable, *map(str, command)], cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def code_blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def workflow(tmp_path_factory):
+    """The README's line from atoms to beads, run in an empty directory."""
+    directory = tmp_path_factory.mktemp("readme")
+    (program,) = (block for block in code_blocks("python") if "water_box" in block)
+    (directory / "workflow.py").write_text(program)
+    run("workflow.py", cwd=directory)
+    return directory
+
+
+def test_the_readme_goes_from_atoms_to_a_running_model(workflow):
+    for name in ("atoms.h5md", "beads.h5md", "water.pt", "cg.h5md"):
+        assert (workflow / name).stat().st_size > 0
+
+
+def test_the_first_example_of_the_readme_uses_that_model(workflow):
+    (example,) = (block for block in code_blocks("python") if "water_box" not in block)
+    before = "import numpy as np\nfrom openmmcg.mapping import cg_topology\ntopology = cg_topology(['W'] * 50, np.eye(3) * 2)\n"
+    after = "print(system.getNumForces())\n"
+    (workflow / "example.py").write_text(before + example + after)
+    assert int(run("example.py", cwd=workflow)) >= 4
+
+
+def test_the_shell_commands_of_the_readme_exist():
+    commands = [line for block in code_blocks("sh") for line in block.strip().splitlines()]
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    for command in commands:
+        program, *arguments = command.split()
+        assert (program == "make" and arguments[0] in targets) or (program == "pip" and arguments[0] == "install")
+
+
+def test_every_docstring_example_runs(tmp_path):
+    output = run(
+        "-m", "pytest", "-q", "-p", "no:cacheprovider", "--doctest-modules", "--pyargs", "openmmcg", cwd=tmp_path
+    )
+    assert int(re.search(r"(\d+) passed", output)[1]) > 10
+
+
+def test_the_water_example_runs_and_resumes(tmp_path):
+    example = ROOT / "examples" / "water.py"
+    run(example, "--quick", "--directory", tmp_path / "demo", cwd=tmp_path)
+    summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
+    keys = {
+        "force_rmse_kcal_mol_A",
+        "rdf_first_peak_A",
+        "rdf_first_peak_height",
+        "rdf_mean_abs_difference",
+        "temperature_K",
+        "cg_ms_per_step",
+        "all_atom_ms_per_step",
+        "cg_stable",
+    }
+    assert keys <= summary.keys()
+    assert summary["rdf_first_peak_A"].keys() == {"cg", "all_atom"}
+    assert summary["cg_stable"] is True
+    frames = {path: path.stat().st_mtime_ns for path in (tmp_path / "demo").glob("*.h5md")}
+    output = run(example, "--quick", "--directory", tmp_path / "demo", cwd=tmp_path)
+    assert "report.html" in output
+    assert frames == {path: path.stat().st_mtime_ns for path in (tmp_path / "demo").glob("*.h5md")}
+    again = json.loads((tmp_path / "demo" / "summary.json").read_text())
+    assert again["force_rmse_kcal_mol_A"] == pytest.approx(summary["force_rmse_kcal_mol_A"], rel=1e-5)
+
+
+def test_the_water_benchmark_writes_what_it_prints(tmp_path):
+    result = tmp_path / "rows.json"
+    options = "--beads 10 --cutoff 0.6 --channels 16 --threads 1 --engines native torchscript torch-operators"
+    output = run(ROOT / "benchmarks" / "md_water.py", *options.split(), "--json", result, cwd=tmp_path)
+    rows = json.loads(result.read_text())
+    assert {row["engine"] for row in rows} == {"native", "torchscript", "torch-operators"}
+    for row in rows:
+        assert row["ms_per_step"] > 0 and row["peak_memory_MiB"] > 0
+        assert f"{row['ms_per_step']:.3f}" in output
+
+
+def test_the_drift_benchmark_runs(workflow, tmp_path):
+    program = ROOT / "benchmarks" / "nve_drift.py"
+    output = run(
+        program, workflow / "water.pt", workflow / "beads.h5md", "--duration", "1", "--figure", "f.png", cwd=tmp_path
+    )
+    assert "k_B T per bead per ns" in output
+    assert (tmp_path / "f.png").stat().st_size > 1000

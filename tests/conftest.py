@@ -145,4 +145,3 @@ def exact(potential, positions, types, box):
     energy = network(displacements, torch.tensor(types), torch.tensor(rows), torch.tensor(columns)).sum()
     (gradient,) = torch.autograd.grad(energy, places)
     return energy.item(), -gradient.numpy()
-

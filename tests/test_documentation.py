@@ -43,7 +43,12 @@ def test_the_readme_goes_from_atoms_to_a_running_model(workflow):
 
 def test_the_first_example_of_the_readme_uses_that_model(workflow):
     (example,) = (block for block in code_blocks("python") if "water_box" not in block)
-    before = "import numpy as np\nfrom openmmcg.mapping import cg_topology\ntopology = cg_topology(['W'] * 50, np.eye(3) * 2)\n"
+    before = """
+import numpy as np
+from openmmcg.mapping import cg_topology
+
+topology = cg_topology(["W"] * 50, np.eye(3) * 2)
+"""
     after = "print(system.getNumForces())\n"
     (workflow / "example.py").write_text(before + example + after)
     assert int(run("example.py", cwd=workflow)) >= 4

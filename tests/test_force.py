@@ -28,9 +28,7 @@ def types_of(beads):
 
 def cg_system(potential, positions, box, engine="auto", **options):
     beads = len(positions)
-    force = CGForce(
-        potential.to_bytes(), types=types_of(beads), periodic=box is not None, engine=engine, **options
-    )
+    force = CGForce(potential.to_bytes(), types=types_of(beads), periodic=box is not None, engine=engine, **options)
     return system_of(force, beads=beads, box=box)
 
 

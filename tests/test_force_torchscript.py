@@ -4,11 +4,10 @@ import numpy as np
 import openmm
 import pytest
 import torch
-from openmm import unit
+from conftest import PLATFORMS, Case, difference, energy_and_forces, scatter, system_of
 
 from openmmcg import CGForce
 
-PLATFORMS = [openmm.Platform.getPlatform(i).getName() for i in range(openmm.Platform.getNumPlatforms())]
 BOX = np.array([[2.0, 0, 0], [0.4, 2.1, 0], [-0.6, 0.5, 2.2]])
 
 
@@ -54,24 +53,9 @@ def positions(count=60):
     return np.random.default_rng(1).random((count, 3)) @ BOX
 
 
-def context(force, places, platform="Reference", periodic=True, masses=None):
-    system = openmm.System()
-    for i in range(len(places)):
-        system.addParticle(18.0 if masses is None else masses[i])
-    if periodic:
-        system.setDefaultPeriodicBoxVectors(*BOX)
-    system.addForce(force)
-    result = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName(platform))
-    result.setPositions(places)
-    return result
-
-
-def energy_and_forces(context_):
-    state = context_.getState(energy=True, forces=True)
-    return (
-        state.getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole),
-        state.getForces(asNumpy=True).value_in_unit(unit.kilojoule_per_mole / unit.nanometer),
-    )
+def context(force, places, platform="Reference", box=BOX):
+    threads = 2 if platform == "CPU" else None
+    return Case(platform, threads).context(system_of(force, beads=len(places), box=box), places)
 
 
 def wells_force(module=None, **options):
@@ -85,7 +69,7 @@ def test_energy_and_forces_are_those_of_the_formula(platform):
     energy, forces = energy_and_forces(context(wells_force(periodic=True), places, platform))
     expected_energy, expected_forces = wells(places, BOX, 1e4)
     assert energy == pytest.approx(expected_energy, rel=1e-5)
-    assert np.linalg.norm(forces - expected_forces) < 1e-5 * np.linalg.norm(expected_forces)
+    assert difference(forces, expected_forces) < 1e-5
 
 
 def test_a_float64_module_is_evaluated_in_float64():
@@ -95,7 +79,7 @@ def test_a_float64_module_is_evaluated_in_float64():
     energy, forces = energy_and_forces(context(wells_force(module, periodic=True), places, "CPU"))
     expected_energy, expected_forces = wells(places, BOX, 1e4)
     assert energy == pytest.approx(expected_energy, rel=1e-12)
-    assert np.linalg.norm(forces - expected_forces) < 1e-12 * np.linalg.norm(expected_forces)
+    assert difference(forces, expected_forces) < 1e-12
 
 
 @pytest.mark.parametrize("platform", ["Reference", "CPU"])
@@ -115,7 +99,7 @@ def test_global_parameters_scale_the_energy_and_have_derivatives(platform):
 def test_the_plain_contract_of_openmm_torch_runs():
     places = positions(4)
     energy, forces = energy_and_forces(
-        context(CGForce(torch.jit.script(Springs()), contract="plain"), places, periodic=False)
+        context(CGForce(torch.jit.script(Springs()), contract="plain"), places, box=None)
     )
     assert energy == pytest.approx((places**2).sum(), rel=1e-6)
     assert np.allclose(forces, -2 * places, rtol=1e-5)
@@ -123,7 +107,7 @@ def test_the_plain_contract_of_openmm_torch_runs():
 
 def test_an_exported_potential_runs_as_a_plain_module(potential, box, tmp_path):
     places = scatter(230, box, closest=0.1)
-    types = ["A", "B"] * 115
+    types = [0, 1] * 115
     module = potential.export_openmm_torch(tmp_path / "plain.pt", types, periodic=box is not None)
     periodic = box is not None
     results = [
@@ -134,13 +118,14 @@ def test_an_exported_potential_runs_as_a_plain_module(potential, box, tmp_path):
         )
     ]
     assert results[0][0] == pytest.approx(results[1][0], rel=1e-5)
-    assert np.linalg.norm(results[0][1] - results[1][1]) < 1e-4 * np.linalg.norm(results[1][1])
+    # The module takes positions in float32, as TorchForce gives them.
+    assert difference(results[0][1], results[1][1]) < 1e-4
 
 
 def test_forces_that_the_module_returns_are_taken():
     places = positions(4)
     force = CGForce(torch.jit.script(SpringsWithForces()), contract="plain", outputs_forces=True)
-    _, forces = energy_and_forces(context(force, places, periodic=False))
+    _, forces = energy_and_forces(context(force, places, box=None))
     assert np.allclose(forces, -3 * places, rtol=1e-5)
 
 
@@ -161,7 +146,7 @@ def test_a_module_with_an_operator_registered_from_python_runs_without_deadlock(
     force = CGForce(torch.jit.script(Squared()), contract="plain")
     places = positions(4)
     for platform in PLATFORMS:
-        context_ = context(CGForce(force.getModel()), places, platform, periodic=False)
+        context_ = context(CGForce(force.getModel()), places, platform, box=None)
         _, forces = energy_and_forces(context_)
         assert np.allclose(forces, -2 * places, rtol=1e-5)
         context_.getIntegrator().step(3)
@@ -201,7 +186,7 @@ class Broken(torch.nn.Module):
 )
 def test_a_module_that_does_not_meet_the_contract_is_refused(module, options, message):
     with pytest.raises(openmm.OpenMMException, match=message):
-        energy_and_forces(context(CGForce(torch.jit.script(module), **options), positions(4), periodic=False))
+        energy_and_forces(context(CGForce(torch.jit.script(module), **options), positions(4), box=None))
 
 
 @pytest.mark.parametrize(

@@ -240,7 +240,10 @@ def test_arguments_that_make_no_sense_are_refused_before_any_step(small_box, tmp
 def test_positions_and_topology_must_fit_the_system(small_box, tmp_path):
     for positions, message in (
         (small_box.positions[:-1], r"give positions of shape \[192, 3\]"),
-        (np.where(np.arange(192)[:, None] == 5, np.nan, small_box.positions), "positions of 1 particles are not finite, the first is particle 5"),
+        (
+            np.where(np.arange(192)[:, None] == 5, np.nan, small_box.positions),
+            "positions of 1 particles are not finite, the first is particle 5",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             run(small_box._replace(positions=positions), tmp_path / "water.h5md", frames=1)

@@ -19,8 +19,7 @@ void EdgeList<Real>::update(const NeighborList::Share& share, const std::vector<
     first.assign(1, 0);
     middle.clear();
     neighbor.resize(most + 1);
-    for (auto& component : displacement)
-        component.resize(most + 1);
+    for (auto& component : displacement) component.resize(most + 1);
     int edges = 0;
     // Every candidate is written, and the next one over it if it was too far: no branch to mispredict.
     const auto keep = [&](int i, int from, int to) {
@@ -44,8 +43,7 @@ void EdgeList<Real>::update(const NeighborList::Share& share, const std::vector<
         first.push_back(edges);
     }
     distance.resize(edges);
-    for (auto& component : direction)
-        component.resize(edges);
+    for (auto& component : direction) component.resize(edges);
     for (int e = 0; e < edges; e++) {
         const double x = displacement[0][e], y = displacement[1][e], z = displacement[2][e];
         const double r = std::sqrt(x * x + y * y + z * z);

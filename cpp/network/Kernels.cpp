@@ -136,19 +136,16 @@ struct Block {
     Register part[count];
     static Block zero() {
         Block result;
-        for (int k = 0; k < count; k++)
-            result.part[k] = Register{};
+        for (int k = 0; k < count; k++) result.part[k] = Register{};
         return result;
     }
     static Block load(const Real* from) {
         Block result;
-        for (int k = 0; k < count; k++)
-            result.part[k] = reinterpret_cast<const Register*>(from)[k];
+        for (int k = 0; k < count; k++) result.part[k] = reinterpret_cast<const Register*>(from)[k];
         return result;
     }
     void store(Real* to) const {
-        for (int k = 0; k < count; k++)
-            reinterpret_cast<Register*>(to)[k] = part[k];
+        for (int k = 0; k < count; k++) reinterpret_cast<Register*>(to)[k] = part[k];
     }
 };
 
@@ -158,8 +155,7 @@ inline Real horizontalSum(typename Vector<Real>::type x) {
     alignas(registerBytes) Real parts[lanes];
     *reinterpret_cast<typename Vector<Real>::type*>(parts) = x;
     for (int width = lanes / 2; width > 0; width /= 2)  // halves upon halves, which stays in registers
-        for (int k = 0; k < width; k++)
-            parts[k] += parts[k + width];
+        for (int k = 0; k < width; k++) parts[k] += parts[k + width];
     return parts[0];
 }
 
@@ -193,8 +189,7 @@ void convolveBlock(int channel, const Edges<Real>& edges, const FilterTable<Real
     using B = Block<Real, count>;
     const int stride = table.stride;
     const Real* knots = table.knots + 2L * channel * (table.cells + 1);
-    for (int i = edges.begin; i < edges.end; i++)
-        B::zero().store(y + static_cast<long>(i) * stride + channel);
+    for (int i = edges.begin; i < edges.end; i++) B::zero().store(y + static_cast<long>(i) * stride + channel);
     for (int i = edges.begin; i < edges.end; i++) {
         const B xi = B::load(row(x, i, stride) + channel);
         Real* yi = y + static_cast<long>(i) * stride + channel;
@@ -216,10 +211,8 @@ void convolveBlock(int channel, const Edges<Real>& edges, const FilterTable<Real
             if (both)
                 other.store(yj);
         };
-        for (int e = edges.first[i - edges.begin]; e < middle; e++)
-            addEdge(e, true);
-        for (int e = middle; e < last; e++)
-            addEdge(e, false);
+        for (int e = edges.first[i - edges.begin]; e < middle; e++) addEdge(e, true);
+        for (int e = middle; e < last; e++) addEdge(e, false);
         sum.store(yi);
     }
 }
@@ -267,13 +260,10 @@ void convolveAdjointBlock(int channel, const Edges<Real>& edges, const FilterTab
         };
         const int first = edges.first[i - edges.begin];
         if (xGradient == nullptr) {
-            for (int e = first; e < last; e++)
-                addEdge(e, Target::None);
+            for (int e = first; e < last; e++) addEdge(e, Target::None);
         } else {
-            for (int e = first; e < middle; e++)
-                addEdge(e, Target::Both);
-            for (int e = middle; e < last; e++)
-                addEdge(e, Target::First);
+            for (int e = first; e < middle; e++) addEdge(e, Target::Both);
+            for (int e = middle; e < last; e++) addEdge(e, Target::First);
             sum.store(xGradient + start);
         }
     }
@@ -292,8 +282,7 @@ inline void forBlocks(int stride, const Function& function) {
     int channel = 0;
     for (; channel + Block<Real, fullBlock>::channels <= stride; channel += Block<Real, fullBlock>::channels)
         function(channel, Count<fullBlock>());
-    for (; channel < stride; channel += Block<Real, 1>::channels)
-        function(channel, Count<1>());
+    for (; channel < stride; channel += Block<Real, 1>::channels) function(channel, Count<1>());
 }
 
 template <class Real>
@@ -301,8 +290,7 @@ void arrangeTable(int cells, int stride, const Real* table, Real* arranged) {
     forBlocks<Real>(stride, [&](int channel, auto count) {
         constexpr int channels = Block<Real, decltype(count)::value>::channels;
         for (int row = 0; row < 2 * (cells + 1); row++)
-            for (int c = 0; c < channels; c++)
-                *arranged++ = table[static_cast<long>(row) * stride + channel + c];
+            for (int c = 0; c < channels; c++) *arranged++ = table[static_cast<long>(row) * stride + channel + c];
     });
 }
 
@@ -323,7 +311,8 @@ void convolveAdjoint(const Edges<Real>& edges, const FilterTable<Real>& table, c
 }
 
 template <class Real>
-constexpr Kernels<Real> kernels = {arrangeTable<Real>, convolve<Real>, convolveAdjoint<Real>, activate<Real>, multiply<Real>, add<Real>};
+constexpr Kernels<Real> kernels = {arrangeTable<Real>, convolve<Real>, convolveAdjoint<Real>,
+                                   activate<Real>,     multiply<Real>, add<Real>};
 
 }  // namespace
 

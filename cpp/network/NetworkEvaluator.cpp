@@ -148,7 +148,8 @@ Features<Real> NetworkEvaluator<Real>::getFeatures(const Operation& convolution)
 
 template <class Real>
 FilterTable<Real> NetworkEvaluator<Real>::getTable(const Operation& convolution) const {
-    return {convolution.table.data(), convolution.stride, convolution.cells, static_cast<Real>(convolution.cells / cutoff)};
+    return {convolution.table.data(), convolution.stride, convolution.cells,
+            static_cast<Real>(convolution.cells / cutoff)};
 }
 
 template <class Real>

@@ -70,7 +70,8 @@ def main() -> None:
     error = float(np.sqrt(covariance[0, 0]))
     print(f"drift {slope:.1e} ± {error:.1e} k_B T per bead per ns over {arguments.duration:g} ps, {beads} beads, 1 fs")
     if arguments.json:
-        arguments.json.write_text(json.dumps({"drift_kT_per_bead_per_ns": slope, "error": error, "beads": beads}))
+        result = {"drift_kT_per_bead_per_ns": slope, "error": error, "beads": beads, "duration_ps": arguments.duration}
+        arguments.json.write_text(json.dumps(result, indent=1))
     if arguments.figure:
         figure, axes = pyplot.subplots(figsize=(7, 3.5), layout="constrained")
         axes.plot(times, 1e4 * per_bead, linewidth=0.7, label="total energy")

@@ -136,6 +136,18 @@ void forcesAreMinusTheGradient(const ModelArchive& model) {
     }
 }
 
+void energyIsComputedOnlyWhenAskedFor(const ModelArchive& model) {
+    const auto positions = scatter(40, {}, 3);
+    const auto engine = createNativeEngine(model, {alternatingTypes(40), false, true, 1, {}});
+    const auto both = evaluate(*engine, positions, {});
+    EngineResult forcesOnly;
+    engine->evaluate({positions, nullptr, {}, true, false}, forcesOnly);
+    require(both.energy != 0 && forcesOnly.energy == 0, "an energy that nobody asked for is computed");
+    require(forcesOnly.forces == both.forces, "forces depend on whether the energy is asked for");
+    require(evaluate(*engine, positions, {}, false).energy == both.energy,
+            "the energy depends on whether forces are asked for");
+}
+
 double difference(const std::vector<Vec3>& a, const std::vector<Vec3>& b) {
     double error = 0, norm = 0;
     for (size_t i = 0; i < a.size(); i++) {
@@ -217,6 +229,7 @@ int main(int, char** arguments) {
         const auto model = ModelArchive::fromFile(arguments[1]);
         neighborListFindsEveryPairOnce();
         forcesAreMinusTheGradient(model);
+        energyIsComputedOnlyWhenAskedFor(model);
         threadsAndPrecisionsAgree(model);
         movingBeadsAndBoxesKeepTheListTrue(model);
         damagedModelsAreRefused(model);

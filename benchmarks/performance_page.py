@@ -1,6 +1,6 @@
 """Make docs/performance.md from the results that the benchmarks wrote.
 
-    python benchmarks/performance_page.py
+python benchmarks/performance_page.py
 """
 
 from __future__ import annotations

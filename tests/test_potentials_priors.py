@@ -92,7 +92,7 @@ def trajectory(tmp_path, box):
 
 def test_repulsion_reaches_thermal_energy_at_the_shortest_distance_sampled(trajectory):
     with Frames(trajectory) as frames:
-        prior = Repulsion.from_frames(frames, exponent=12, cutoff=CUTOFF)
+        prior = Repulsion.from_frames(frames, exponent=12, search=CUTOFF)
         shortest = np.full((2, 2), CUTOFF)
         for index in range(len(frames)):
             box = None if frames.boxes is None else frames.boxes[index]
@@ -105,13 +105,13 @@ def test_repulsion_reaches_thermal_energy_at_the_shortest_distance_sampled(traje
     assert (np.array(prior.sigmas) / shortest) ** 12 == pytest.approx(np.full((2, 2), thermal), rel=1e-5)
 
 
-def test_types_never_seen_together_are_kept_apart_by_the_cutoff(tmp_path):
+def test_types_never_seen_together_are_kept_apart_by_the_distance_searched(tmp_path):
     particles = {"names": ["A", "B"], "types": [0, 1], "type_names": ["A", "B"], "masses": [20.0, 20.0]}
     options = {"temperature": 300.0, "forces": False, "periodic": False}
     with FrameWriter(tmp_path / "f.h5md", **particles, **options) as writer:
         writer.append(np.array([[0.0, 0, 0], [0.4, 0, 0]]), None, time=0.0)
     with Frames(tmp_path / "f.h5md") as frames:
-        sigmas = np.array(Repulsion.from_frames(frames, exponent=12, cutoff=CUTOFF).sigmas)
+        sigmas = np.array(Repulsion.from_frames(frames, exponent=12, search=CUTOFF).sigmas)
     factor = (8.314462618e-3 * 300) ** (1 / 12)
     assert sigmas == pytest.approx(np.array([[CUTOFF, 0.4], [0.4, CUTOFF]]) * factor, rel=1e-5)
 

@@ -282,6 +282,8 @@ inline void forBlocks(int stride, const Function& function) {
     int channel = 0;
     for (; channel + Block<Real, fullBlock>::channels <= stride; channel += Block<Real, fullBlock>::channels)
         function(channel, Count<fullBlock>());
+    for (; channel + Block<Real, 2>::channels <= stride; channel += Block<Real, 2>::channels)
+        function(channel, Count<2>());
     for (; channel < stride; channel += Block<Real, 1>::channels) function(channel, Count<1>());
 }
 

@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from openmmcg.fitting.data import ForceDataset, split_frames
+from openmmcg.fitting.directory import claim_directory, write_json
 from openmmcg.fitting.forces import network_forces
 from openmmcg.fitting.training import ForceLearning, keep_freed_memory, make_loaders, make_trainer
 from openmmcg.frames import Frames
@@ -210,20 +211,17 @@ class ForceMatching:
             settings["weight_decay"],
             training.force_scale(),
         )
-        trainer, checkpoints = make_trainer(
-            folder,
-            epochs=settings["epochs"],
-            patience=settings["patience"],
-            tensorboard=tensorboard,
-            progress=progress,
-            options=self.trainer_options,
-        )
         last = folder / "last.ckpt"
         begin = perf_counter()
-        with _quiet(), warnings.catch_warnings():
-            # Frames are in memory already, so loading them by other processes would only cost.
-            warnings.filterwarnings("ignore", ".*does not have many workers.*")
-            warnings.filterwarnings("ignore", ".*Checkpoint directory.*exists and is not empty.*")
+        with _quiet():
+            trainer, checkpoints = make_trainer(
+                folder,
+                epochs=settings["epochs"],
+                patience=settings["patience"],
+                tensorboard=tensorboard,
+                progress=progress,
+                options=self.trainer_options,
+            )
             trainer.fit(
                 learning,
                 *make_loaders(training, validation, settings["batch_size"], settings["seed"]),
@@ -243,7 +241,7 @@ class ForceMatching:
                 learning.network, kinds, priors=self.priors, temperature=temperature, provenance=provenance
             )
             potential.save(folder / "potential.pt")
-            _write_json(folder / "result.json", result)
+            write_json(folder / "result.json", result)
         trainer.strategy.barrier()
         return _read_result(folder)
 
@@ -263,18 +261,7 @@ class ForceMatching:
             "frames": source.path.name,
             "selection": [selection.start, selection.stop, selection.step],
         }
-        file = folder / "settings.json"
-        if not file.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            _write_json(file, settings)
-            return
-        found = json.loads(file.read_text())
-        different = [key for key in settings if found.get(key) != settings[key]]
-        if different:
-            changes = ", ".join(f"{key} {found.get(key)} there, {settings[key]} here" for key in different)
-            raise ValueError(
-                f"{folder} holds a training with other settings ({changes}); choose another directory, or remove it"
-            )
+        claim_directory(folder, settings, "a training")
 
 
 def force_rmse(
@@ -339,24 +326,23 @@ def _bead_types(source: Frames) -> list[BeadType]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Spare the user what Lightning has to say about itself; its warnings remain."""
+    """Spare the user what Lightning says about itself, and warnings that do not apply here."""
     log = logging.getLogger("lightning.pytorch")
     level = log.level
     log.setLevel(logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings():
+            # Frames are in memory already, so loading them by other processes would only cost.
+            warnings.filterwarnings("ignore", ".*does not have many workers.*")
+            warnings.filterwarnings("ignore", ".*Checkpoint directory.*exists and is not empty.*")
+            warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")
+            yield
     finally:
         log.setLevel(level)
 
 
 def _versions() -> dict[str, str]:
     return {"torch": torch.__version__, "lightning": lightning.__version__, "openmm": version("openmm")}
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    unfinished = path.with_name(path.name + ".new")
-    unfinished.write_text(json.dumps(content, indent=1))
-    unfinished.replace(path)
 
 
 def _read_result(folder: Path) -> ForceMatchingResult:

@@ -88,6 +88,25 @@ class CGPotential:
             extras["compiled_network.json"], extras["compiled_network.bin"] = compiled
         self._file = ModelFile(to_bytes(module, description, extras))
 
+    def with_priors(self, priors: Sequence[Prior], *, provenance: Mapping[str, Any] | None = None) -> CGPotential:
+        """This potential and more priors, for example a correction found afterwards; needs torch.
+
+        Parameters
+        ----------
+        priors
+            Added to those there are.
+        provenance
+            Added to what is there.
+        """
+        description = {**self._file.description, "provenance": {**self.provenance, **(provenance or {})}}
+        extras: dict[str, str | bytes] = {
+            "priors.json": json.dumps([*self._file.priors, *(to_xml(prior) for prior in priors)])
+        }
+        compiled = self.compile()
+        if compiled is not None:
+            extras["compiled_network.json"], extras["compiled_network.bin"] = compiled
+        return CGPotential.load(to_bytes(self.module, description, extras))
+
     @classmethod
     def load(cls, path: str | os.PathLike[str] | bytes) -> CGPotential:
         """Load a potential from its file, or from the bytes of one.

@@ -99,6 +99,7 @@ def all_atom_frames(size: Size, directory: Path):
 def train(size: Size, beads: Path, directory: Path):
     """A SchNet with a repulsive prior, trained on the first frames, and the same with its pair correction."""
     torch.manual_seed(1)
+    torch.set_num_threads(1)  # one frame is too little to share
     with Frames(beads) as source:
         prior = Repulsion.from_frames(source)
     network = SchNet(

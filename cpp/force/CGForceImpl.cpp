@@ -111,8 +111,11 @@ void CGForceImpl::checkBox(const Vec3* box) const {
 }
 
 double CGForceImpl::calcForcesAndEnergy(ContextImpl& context, bool includeForces, bool includeEnergy, int groups) {
-    wantForces = includeForces;
-    wantEnergy = includeEnergy;
+    // Other platforms call computeForce() from a thread of theirs before they come here, so it has to compute both.
+    if (hasReferenceData) {
+        wantForces = includeForces;
+        wantEnergy = includeEnergy;
+    }
     return CustomCPPForceImpl::calcForcesAndEnergy(context, includeForces, includeEnergy, groups);
 }
 

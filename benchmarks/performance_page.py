@@ -25,6 +25,7 @@ def water_tables(rows: list[dict]) -> list[str]:
         "## Coarse-grained water: ms per step",
         "",
         "`python benchmarks/md_water.py --json benchmarks/results/md_water.json`; its docstring says what is measured.",
+        "One-thread rows up to 3916 beads are of one run, the others of two more; ratios are within one run.",
         "Torch is tuned here (`OMP_WAIT_POLICY=PASSIVE`, glibc's thresholds raised); untuned in brackets.",
         "",
         about(rows[0]),

@@ -1,6 +1,7 @@
 #include "NativeEngine.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "../neighbors/NeighborList.h"
 #include "../neighbors/Parallel.h"
@@ -45,7 +46,10 @@ public:
         parallel.run([&](int thread) {
             edges[thread].update(neighbors.getShares()[thread], positions, neighbors.getBox(), cutoff);
         });
-        result.energy = evaluator.evaluate(edges, request.forces, request.energy);
+        energies.resize(beads);
+        evaluator.evaluate(edges, request.forces, request.energy ? energies.data() : nullptr);
+        if (request.energy)
+            result.energy = std::accumulate(energies.begin(), energies.end(), 0.0);
         if (request.forces) {
             std::fill(forces.begin(), forces.end(), Vec3());
             parallel.run([&](int thread) { edges[thread].addForces(forces); });
@@ -63,6 +67,7 @@ private:
     NetworkEvaluator<Real> evaluator;
     std::vector<EdgeList<Real>> edges;
     std::vector<Vec3> positions, forces;  // in the order of the neighbor list
+    std::vector<double> energies;
 };
 
 }  // namespace

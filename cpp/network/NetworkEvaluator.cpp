@@ -153,14 +153,13 @@ FilterTable<Real> NetworkEvaluator<Real>::getTable(const Operation& convolution)
 }
 
 template <class Real>
-double NetworkEvaluator<Real>::evaluate(std::vector<EdgeList<Real>>& edges, bool gradient, bool energy) {
-    std::vector<double> energies(edges.size(), 0);
+void NetworkEvaluator<Real>::evaluate(std::vector<EdgeList<Real>>& edges, bool gradient, double* energies) {
     for (int segment = std::min(1, segments); segment <= segments; segment++)
         parallel.run([&](int thread) {
             if (segment > 0)
                 runConvolution(segment, edges[thread]);
             inChunks(edges[thread], [&](int begin, int rows) {
-                energies[thread] += forward(segment, thread, begin, rows, gradient, energy);
+                forward(segment, thread, begin, rows, gradient, energies);
                 if (gradient && segment == segments)
                     reverse(segment, thread, begin, rows);
             });
@@ -170,9 +169,6 @@ double NetworkEvaluator<Real>::evaluate(std::vector<EdgeList<Real>>& edges, bool
             runConvolutionAdjoint(segment, edges[thread]);
             inChunks(edges[thread], [&](int begin, int rows) { reverse(segment - 1, thread, begin, rows); });
         });
-    double total = 0;
-    for (double part : energies) total += part;
-    return total;
 }
 
 template <class Real>
@@ -199,15 +195,14 @@ void NetworkEvaluator<Real>::runConvolutionAdjoint(int segment, EdgeList<Real>& 
 }
 
 template <class Real>
-double NetworkEvaluator<Real>::forward(int segment, int thread, int begin, int rows, bool gradient, bool energy) {
-    double sum = 0;
+void NetworkEvaluator<Real>::forward(int segment, int thread, int begin, int rows, bool gradient, double* energies) {
     for (size_t k = 0; k < operations.size(); k++) {
         const Operation& operation = operations[k];
         if (operation.segment != segment || operation.kind == Kind::Convolution)
             continue;
         if (operation.kind == Kind::Readout) {
-            if (energy)
-                sum += readEnergy(operation, thread, begin, rows);
+            if (energies != nullptr)
+                readEnergies(operation, thread, begin, rows, energies);
             continue;
         }
         Real* y = getRows(k, thread, begin);
@@ -225,20 +220,18 @@ double NetworkEvaluator<Real>::forward(int segment, int thread, int begin, int r
         kernels.activate(operation.activation, rows, operation.stride, {operation.typeRows.data(), &types[begin]}, y,
                          gradient && keepsDerivative(operation) ? getDerivative(k, thread, begin) : nullptr);
     }
-    return sum;
 }
 
 template <class Real>
-double NetworkEvaluator<Real>::readEnergy(const Operation& readout, int thread, int begin, int rows) {
-    double sum = 0;
-    for (int row = 0; row < rows; row++) sum += readout.typeRows[types[begin + row] * readout.stride];
+void NetworkEvaluator<Real>::readEnergies(const Operation& readout, int thread, int begin, int rows, double* energies) {
+    for (int row = 0; row < rows; row++) energies[begin + row] = readout.typeRows[types[begin + row] * readout.stride];
     for (const Term& term : readout.terms) {
         const int stride = operations[term.input].stride;
         const Real* x = getRows(term.input, thread, begin);
         for (int row = 0; row < rows; row++)
-            for (int c = 0; c < stride; c++) sum += static_cast<double>(x[row * stride + c]) * term.transposed[c];
+            for (int c = 0; c < stride; c++)
+                energies[begin + row] += static_cast<double>(x[row * stride + c]) * term.transposed[c];
     }
-    return sum;
 }
 
 template <class Real>

@@ -26,9 +26,9 @@ public:
     void setTypes(const std::vector<int>& types);
     /**
      * @param edges  one list per thread; with `gradient`, ∂E/∂r is added to each edge
-     * @return the energy in kJ/mol, or 0 when not asked for
+     * @param energies  of the beads, kJ/mol, in the numbering of the edges; null if they are not wanted
      */
-    double evaluate(std::vector<EdgeList<Real>>& edges, bool gradient, bool energy);
+    void evaluate(std::vector<EdgeList<Real>>& edges, bool gradient, double* energies);
 
 private:
     using Kind = Program::Kind;
@@ -57,9 +57,9 @@ private:
     void planStorage();
     void runConvolution(int segment, EdgeList<Real>& edges);
     void runConvolutionAdjoint(int segment, EdgeList<Real>& edges);
-    double forward(int segment, int thread, int begin, int rows, bool gradient, bool energy);
+    void forward(int segment, int thread, int begin, int rows, bool gradient, double* energies);
     void reverse(int segment, int thread, int begin, int rows);
-    double readEnergy(const Operation& readout, int thread, int begin, int rows);
+    void readEnergies(const Operation& readout, int thread, int begin, int rows, double* energies);
     bool keepsDerivative(const Operation& operation) const {
         return operation.activation != Activation::Identity;
     }

@@ -54,19 +54,19 @@ Program::Program(const CompiledNetwork& network, bool multiplyOut) : cutoff(netw
         if (source.kind == Source::Sum) {
             for (size_t i = 1; i < source.inputs.size(); i++) form = add(form, values[source.inputs[i]]);
             if (!multiplyOut)
-                form = makeValue({Kind::Affine, {}, {}, 0, Activation::Identity, {}, 0}, form);
+                form = makeValue({Kind::Affine, {}, {}, 0, Activation::Identity, {}, 0, 1}, form);
         } else if (source.kind == Source::Dense) {
             form = multiply(form, source.weight, source.bias, source.channels);
             if (source.activation != Activation::Identity)
-                form = makeValue({Kind::Affine, {}, {}, 0, source.activation, {}, 0}, form);
+                form = makeValue({Kind::Affine, {}, {}, 0, source.activation, {}, 0, 1}, form);
         } else if (source.kind == Source::Convolution) {
-            form = makeValue({Kind::Affine, {}, {}, 0, Activation::Identity, {}, 0}, form);
+            form = makeValue({Kind::Affine, {}, {}, 0, Activation::Identity, {}, 0, 1}, form);
             operations.push_back({Kind::Convolution, getTerms(form), form.typeRows, source.channels,
-                                  Activation::Identity, source.table, source.cells});
+                                  Activation::Identity, source.table, source.cells, 1});
             form = makeSource();
         } else if (source.kind == Source::Readout) {
             form = multiply(form, source.weight, source.bias, 1);
-            operations.push_back({Kind::Readout, getTerms(form), form.typeRows, 1, Activation::Identity, {}, 0});
+            operations.push_back({Kind::Readout, getTerms(form), form.typeRows, 1, Activation::Identity, {}, 0, 1});
         }
         values.push_back(std::move(form));
     }

@@ -19,19 +19,25 @@ struct Program {
         int input;
         std::vector<double> weight;  ///< [channels of input, channels]; empty: the identity
     };
+    /** Values are scalars or vectors: one row of channels for each bead, or three. */
     enum class Kind {
-        Affine,       ///< y_i = f(Σ_terms x_i · weight + typeRows[type_i])
-        Convolution,  ///< y_i = Σ_j x_j ∘ W(r_ij); where there are no terms, x_j = typeRows[type_j]
-        Readout       ///< E = Σ_i (Σ_terms x_i · weight + typeRows[type_i])
+        Affine,             ///< y_i = f(Σ_terms x_i · weight + typeRows[type_i]); each component of a vector
+        Convolution,        ///< y_i = Σ_j x_j ∘ W(r_ij); each component of a vector
+        VectorConvolution,  ///< y_i = Σ_j (x_j ∘ W(r_ij)) r̂_ij, from a scalar to a vector; r̂ points from i to j
+        Product,            ///< y_i = a_i ∘ b_i, a scalar, b scalar or vector
+        InnerProduct,       ///< y_i = Σ_d a_id ∘ b_id of two vectors
+        Readout             ///< E = Σ_i (Σ_terms x_i · weight + typeRows[type_i])
     };
     struct Operation {
         Kind kind;
-        std::vector<Term> terms;  ///< of a convolution at most one, the identity
-        std::vector<double> typeRows;
+        /** Of a convolution at most one, the identity; without, x_j = typeRows[type_j]. Of products two, identities. */
+        std::vector<Term> terms;
+        std::vector<double> typeRows;  ///< [types, channels]; empty for vectors and products
         int channels = 0;
         Activation activation = Activation::Identity;
         std::vector<float> table;
         int cells = 0;
+        int components = 1;  ///< of the value it makes: 1 or 3
     };
     double cutoff;
     int types;

@@ -4,12 +4,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <thread>
 
 #include "../network/NativeEngine.h"
+#include "CGForceKernel.h"
 #include "openmm/OpenMMException.h"
 #include "openmm/Platform.h"
 #include "openmm/internal/ContextImpl.h"
+#include "openmm/kernels.h"
 #include "openmm/reference/ReferencePlatform.h"
 
 using namespace OpenMM;
@@ -43,7 +46,6 @@ CGForceImpl::CGForceImpl(const CGForce& owner)
 }
 
 void CGForceImpl::initialize(ContextImpl& context) {
-    CustomCPPForceImpl::initialize(context);
     const System& system = context.getSystem();
     for (int particle : particles)
         if (particle >= system.getNumParticles())
@@ -71,7 +73,23 @@ void CGForceImpl::initialize(ContextImpl& context) {
         context.getPeriodicBoxVectors(box[0], box[1], box[2]);
         checkBox(box);
     }
-    engine = createEngine();
+    usesKernel = isNative() && platform.supportsKernels({CalcCGForceKernel::Name()});
+    if (!usesKernel) {
+        CustomCPPForceImpl::initialize(context);
+        engine = createEngine();
+        return;
+    }
+    std::vector<int> particleOfBead = particles;
+    if (particles.empty()) {
+        particleOfBead.resize(beads);
+        std::iota(particleOfBead.begin(), particleOfBead.end(), 0);
+    }
+    kernel = platform.createKernel(CalcCGForceKernel::Name(), context);
+    kernel.getAs<CalcCGForceKernel>().initialize(context, Program(CompiledNetwork(*model)), settings, particleOfBead);
+}
+
+std::vector<std::string> CGForceImpl::getKernelNames() {
+    return {CalcCustomCPPForceKernel::Name()};
 }
 
 std::vector<int> CGForceImpl::chooseTypes(int beads) const {
@@ -89,15 +107,15 @@ std::vector<int> CGForceImpl::chooseTypes(int beads) const {
     return types;
 }
 
+bool CGForceImpl::isNative() const {
+    if (owner.getEngine() == "native" && !model->hasCompiledNetwork())
+        model->fail("holds no compiled network, so the native engine cannot run it; choose engine=\"torchscript\"");
+    return model->hasCompiledNetwork() && owner.getEngine() != "torchscript";
+}
+
 std::unique_ptr<Engine> CGForceImpl::createEngine() const {
-    std::string name = owner.getEngine();
-    if (name == "auto")
-        name = model->hasCompiledNetwork() ? "native" : "torchscript";
-    if (name == "native") {
-        if (!model->hasCompiledNetwork())
-            model->fail("holds no compiled network, so the native engine cannot run it; choose engine=\"torchscript\"");
+    if (isNative())
         return createNativeEngine(*model, settings);
-    }
     static const EngineFactory factory = loadTorchScriptFactory();
     return std::unique_ptr<Engine>(factory(*model, settings));
 }
@@ -111,6 +129,16 @@ void CGForceImpl::checkBox(const Vec3* box) const {
 }
 
 double CGForceImpl::calcForcesAndEnergy(ContextImpl& context, bool includeForces, bool includeEnergy, int groups) {
+    if (usesKernel) {
+        if ((groups & (1 << owner.getForceGroup())) == 0)
+            return 0;
+        if (settings.periodic) {
+            Vec3 box[3];
+            context.getPeriodicBoxVectors(box[0], box[1], box[2]);
+            checkBox(box);
+        }
+        return kernel.getAs<CalcCGForceKernel>().execute(context, includeForces, includeEnergy);
+    }
     // Other platforms call computeForce() from a thread of theirs before they come here, so it has to compute both.
     if (hasReferenceData) {
         wantForces = includeForces;
@@ -166,7 +194,14 @@ void CGForceImpl::updateParametersInContext(ContextImpl& context) {
     const auto previous = model;
     model = owner.model;
     try {
-        engine = createEngine();
+        if (usesKernel && isNative())
+            kernel.getAs<CalcCGForceKernel>().setProgram(Program(CompiledNetwork(*model)));
+        else if (usesKernel)
+            throw OpenMMException(
+                "CGForce: the new model has no compiled network, but this Context runs the engine of its platform; "
+                "reinitialize the Context");
+        else
+            engine = createEngine();
     } catch (...) {
         model = previous;
         throw;

@@ -9,7 +9,10 @@
 
 namespace OpenMMCG {
 
-/** Ties a CGForce to one Context: checks it against the System, makes the engine, and calls it on any platform. */
+/**
+ * Ties a CGForce to one Context: checks it against the System and makes what computes it. That is a kernel of the
+ * platform's own where it has one (CalcCGForceKernel), and otherwise an Engine, called from the host on any platform.
+ */
 class CGForceImpl : public OpenMM::CustomCPPForceImpl {
 public:
     explicit CGForceImpl(const CGForce& owner);
@@ -19,6 +22,7 @@ public:
     void initialize(OpenMM::ContextImpl& context) override;
     double calcForcesAndEnergy(OpenMM::ContextImpl& context, bool includeForces, bool includeEnergy,
                                int groups) override;
+    std::vector<std::string> getKernelNames() override;
     double computeForce(OpenMM::ContextImpl& context, const std::vector<OpenMM::Vec3>& positions,
                         std::vector<OpenMM::Vec3>& forces) override;
     std::map<std::string, double> getDefaultParameters() override;
@@ -26,17 +30,19 @@ public:
 
 private:
     std::vector<int> chooseTypes(int beads) const;
+    bool isNative() const;
     std::unique_ptr<Engine> createEngine() const;
     void checkBox(const OpenMM::Vec3* box) const;
     const CGForce& owner;
     std::shared_ptr<const ModelArchive> model;
     EngineSettings settings;
     std::vector<int> particles;  ///< empty: all
-    std::unique_ptr<Engine> engine;
+    std::unique_ptr<Engine> engine;  ///< null where the kernel computes
+    OpenMM::Kernel kernel;
     std::vector<OpenMM::Vec3> beadPositions;
     EngineResult result;
     bool wantForces = true, wantEnergy = true;
-    bool hasReferenceData = false;
+    bool hasReferenceData = false, usesKernel = false;
 };
 
 }  // namespace OpenMMCG

@@ -18,6 +18,18 @@ if TYPE_CHECKING:
 __all__ = ["CGForce"]
 
 
+def _load_gpu_engines() -> None:
+    """Let the GPU platforms that OpenMM has on this machine know their engine."""
+    folder = Path(_openmmcg.__file__).parent / "lib"
+    for index in range(openmm.Platform.getNumPlatforms()):
+        library = folder / f"libOpenMMCG{openmm.Platform.getPlatform(index).getName()}.so"
+        if library.exists():
+            openmm.Platform.loadPluginLibrary(str(library))
+
+
+_load_gpu_engines()
+
+
 def _import_torch() -> None:
     """Load libtorch through the package, so that operators registered from Python find the same one."""
     try:

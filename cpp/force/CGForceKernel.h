@@ -1,0 +1,33 @@
+#pragma once
+#include <string>
+#include <vector>
+
+#include "../network/Program.h"
+#include "Engine.h"
+#include "openmm/KernelImpl.h"
+#include "openmm/internal/ContextImpl.h"
+
+namespace OpenMMCG {
+
+/** The native engine of a platform that has one of its own: OpenCL and CUDA, in libraries beside this one. */
+class CalcCGForceKernel : public OpenMM::KernelImpl {
+public:
+    static std::string Name() {
+        return "CalcCGForce";
+    }
+    CalcCGForceKernel(std::string name, const OpenMM::Platform& platform) : KernelImpl(name, platform) {
+    }
+    /** @param particles  the particle of each bead */
+    virtual void initialize(OpenMM::ContextImpl& context, const Program& program, const EngineSettings& settings,
+                            const std::vector<int>& particles) = 0;
+    /** Evaluate another network from now on, of the same cutoff and bead types. */
+    virtual void setProgram(const Program& program) = 0;
+    /**
+     * Add forces and energy to those of the Context.
+     *
+     * @return 0; the energy is added on the device
+     */
+    virtual double execute(OpenMM::ContextImpl& context, bool forces, bool energy) = 0;
+};
+
+}  // namespace OpenMMCG

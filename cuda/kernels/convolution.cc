@@ -1,0 +1,131 @@
+// One convolution y_i = Σ_j x_j ∘ W(r_ij) and its adjoint. 32 lanes take one bead through its edges, each lane for
+// CHANNELS_PER_LANE channels of one slice of them. Slices follow one another, so that at any time all beads read the
+// same slice of the table, which then stays in the first-level cache.
+//
+// A cell of the table is values and slopes at its two ends: W = v0·K[0] + s0·K[1] + v1·K[2] + s1·K[3].
+
+KERNEL void convolve$NAME$(GLOBAL real* RESTRICT workspace, GLOBAL const real* RESTRICT parameters,
+        GLOBAL const int* RESTRICT types, GLOBAL const int* RESTRICT neighbors, GLOBAL const real4* RESTRICT edges,
+        GLOBAL const int* RESTRICT edgeCounts, int capacity) {
+    const int lane = LOCAL_ID%32;
+    GLOBAL const $VALUE$* x = (GLOBAL const $VALUE$*) ($INPUT$);
+    GLOBAL $VALUE$* y = (GLOBAL $VALUE$*) ($OUTPUT$);
+    for (int unit = GLOBAL_ID/32; unit < NUM_BEADS*$SLICES$; unit += GLOBAL_SIZE/32) {
+        const int slice = unit/NUM_BEADS, i = unit-slice*NUM_BEADS, column = slice*32+lane;
+        GLOBAL const $VALUE$* table = (GLOBAL const $VALUE$*) (parameters+$TABLE$)+slice*($CELLS$+1)*64+lane;
+        $VALUE$ sum[$OUT_COMPONENTS$];
+        for (int d = 0; d < $OUT_COMPONENTS$; d++)
+            sum[d] = $ZERO$;
+        const int end = i*capacity+edgeCounts[i];
+        for (int e = i*capacity; e < end; e++) {
+            const real4 edge = edges[e];
+            const int row = $ROW$(neighbors[e]);
+            const real place = edge.w*(real) $CELLS_PER_LENGTH$;
+            const int cell = min((int) place, $CELLS$-1);
+            const real t = place-cell, t1 = 1-t;
+            GLOBAL const $VALUE$* knot = table+cell*64;
+            const $VALUE$ filter = ((1+2*t)*t1*t1)*knot[0]+(t*t1*t1)*knot[32]+(t*t*(3-2*t))*knot[64]-(t*t*t1)*knot[96];
+#if $IS_VECTOR$
+            const $VALUE$ message = filter*x[row*$COLUMNS$+column];
+            sum[0] += edge.x*message;
+            sum[1] += edge.y*message;
+            sum[2] += edge.z*message;
+#else
+            for (int d = 0; d < $OUT_COMPONENTS$; d++)
+                sum[d] += filter*x[(row*$IN_COMPONENTS$+d)*$COLUMNS$+column];
+#endif
+        }
+        for (int d = 0; d < $OUT_COMPONENTS$; d++)
+            y[(i*$OUT_COMPONENTS$+d)*$COLUMNS$+column] = sum[d];
+    }
+}
+
+KERNEL void convolveAdjoint$NAME$(GLOBAL real* RESTRICT workspace, GLOBAL const real* RESTRICT parameters,
+        GLOBAL const int* RESTRICT types, GLOBAL const int* RESTRICT neighbors, GLOBAL const real4* RESTRICT edges,
+        GLOBAL const int* RESTRICT edgeCounts, int capacity, GLOBAL const int* RESTRICT slots,
+        GLOBAL const int* RESTRICT state, GLOBAL mm_ulong* RESTRICT forceBuffers) {
+    LOCAL real partial[3*CONVOLUTION_THREADS];
+    const int lane = LOCAL_ID%32;
+    GLOBAL const $VALUE$* x = (GLOBAL const $VALUE$*) ($INPUT$);
+    GLOBAL const $VALUE$* yGradient = (GLOBAL const $VALUE$*) ($OUTPUT_GRADIENT$);
+    const int units = NUM_BEADS*$SLICES$, unitsPerBlock = CONVOLUTION_THREADS/32;
+    for (int first = GROUP_ID*unitsPerBlock; first < units; first += NUM_GROUPS*unitsPerBlock) {
+        const int unit = first+LOCAL_ID/32;
+        const int slice = unit/NUM_BEADS, i = unit-slice*NUM_BEADS, column = slice*32+lane;
+        $VALUE$ fx = $ZERO$, fy = $ZERO$, fz = $ZERO$;
+        if (unit < units) {
+            GLOBAL const $VALUE$* table = (GLOBAL const $VALUE$*) (parameters+$TABLE$)+slice*($CELLS$+1)*64+lane;
+            $VALUE$ xi[$IN_COMPONENTS$], gi[$OUT_COMPONENTS$], sum[$IN_COMPONENTS$];
+            for (int d = 0; d < $IN_COMPONENTS$; d++) {
+                xi[d] = x[($ROW$(i)*$IN_COMPONENTS$+d)*$COLUMNS$+column];
+                sum[d] = $ZERO$;
+            }
+            for (int d = 0; d < $OUT_COMPONENTS$; d++)
+                gi[d] = yGradient[(i*$OUT_COMPONENTS$+d)*$COLUMNS$+column];
+            const int end = i*capacity+edgeCounts[i];
+            for (int e = i*capacity; e < end; e++) {
+                const real4 edge = edges[e];
+                const int j = neighbors[e], row = $ROW$(j);
+                const real place = edge.w*(real) $CELLS_PER_LENGTH$;
+                const int cell = min((int) place, $CELLS$-1);
+                const real t = place-cell, t1 = 1-t;
+                GLOBAL const $VALUE$* knot = table+cell*64;
+                const $VALUE$ v0 = knot[0], s0 = knot[32], v1 = knot[64], s1 = knot[96];
+                const $VALUE$ slope = (real) $CELLS_PER_LENGTH$*((6*t*t1)*(v1-v0)+(t1*(1-3*t))*s0+(t*(3*t-2))*s1);
+#if $HAS_INPUT_GRADIENT$ || $IS_VECTOR$
+                const $VALUE$ filter = ((1+2*t)*t1*t1)*v0+(t*t1*t1)*s0+(t*t*(3-2*t))*v1-(t*t*t1)*s1;
+#endif
+#if $IS_VECTOR$
+                // With q = ∂E/∂r̂ and a = r̂·q/W: ∂E/∂r_ij = r̂ (W' - W/r) a + q/r. Seen from j, r̂ points the other way.
+                const $VALUE$ xj = x[row*$COLUMNS$+column];
+                const $VALUE$ g0 = yGradient[(j*3)*$COLUMNS$+column], g1 = yGradient[(j*3+1)*$COLUMNS$+column],
+                        g2 = yGradient[(j*3+2)*$COLUMNS$+column];
+                const $VALUE$ q0 = xj*gi[0]-xi[0]*g0, q1 = xj*gi[1]-xi[0]*g1, q2 = xj*gi[2]-xi[0]*g2;
+                const $VALUE$ a = edge.x*q0+edge.y*q1+edge.z*q2;
+                const $VALUE$ perLength = (1/max(edge.w, (real) 1e-30f))*filter;
+                const $VALUE$ radial = (slope-perLength)*a;
+                fx += edge.x*radial+perLength*q0;
+                fy += edge.y*radial+perLength*q1;
+                fz += edge.z*radial+perLength*q2;
+#if $HAS_INPUT_GRADIENT$
+                sum[0] -= filter*(edge.x*g0+edge.y*g1+edge.z*g2);
+#endif
+#else
+                $VALUE$ product = $ZERO$;
+                for (int d = 0; d < $IN_COMPONENTS$; d++) {
+                    const $VALUE$ gj = yGradient[(j*$OUT_COMPONENTS$+d)*$COLUMNS$+column];
+                    product += x[(row*$IN_COMPONENTS$+d)*$COLUMNS$+column]*gi[d]+xi[d]*gj;
+#if $HAS_INPUT_GRADIENT$
+                    sum[d] += filter*gj;
+#endif
+                }
+                const $VALUE$ radial = slope*product;
+                fx += edge.x*radial;
+                fy += edge.y*radial;
+                fz += edge.z*radial;
+#endif
+            }
+#if $HAS_INPUT_GRADIENT$
+            GLOBAL $VALUE$* xGradient = (GLOBAL $VALUE$*) ($INPUT_GRADIENT$);
+            for (int d = 0; d < $IN_COMPONENTS$; d++)
+                xGradient[(i*$IN_COMPONENTS$+d)*$COLUMNS$+column] = sum[d];
+#endif
+        }
+        // Sum over the lanes, in a fixed order.
+        partial[LOCAL_ID] = $TOTAL$(fx);
+        partial[LOCAL_ID+CONVOLUTION_THREADS] = $TOTAL$(fy);
+        partial[LOCAL_ID+2*CONVOLUTION_THREADS] = $TOTAL$(fz);
+        SYNC_WARPS;
+        for (int step = 16; step > 0; step /= 2) {
+            if (lane < step)
+                for (int d = 0; d < 3; d++)
+                    partial[LOCAL_ID+d*CONVOLUTION_THREADS] += partial[LOCAL_ID+d*CONVOLUTION_THREADS+step];
+            SYNC_WARPS;
+        }
+        // Fixed-point numbers: the order in which they are added does not matter.
+        if (lane < 3 && unit < units && !state[OVERFLOWED])
+            ATOMIC_ADD(&forceBuffers[slots[i]+lane*PADDED_NUM_ATOMS],
+                    (mm_ulong) realToFixedPoint(partial[LOCAL_ID-lane+lane*CONVOLUTION_THREADS]));
+        SYNC_WARPS;
+    }
+}

@@ -1,0 +1,68 @@
+// What the generated kernels of the segments use, and the sum of the energies.
+
+#define TOTAL1(v) (v)
+#define TOTAL2(v) ((v).x+(v).y)
+#define SAME(i) (i)
+#define TYPE_OF(i) (types[i])
+
+// Activations: the value and its derivative.
+
+DEVICE real2 activateTanh(real x) {
+    const real y = tanh(x);
+    return make_real2(y, 1-y*y);
+}
+
+DEVICE real2 activateShiftedSoftplus(real x) {
+    const real e = exp(-fabs(x));
+    return make_real2(max(x, (real) 0)+log(1+e)-(real) 0.69314718055994531, (x < 0 ? e : (real) 1)/(1+e));
+}
+
+DEVICE real2 activateSilu(real x) {
+    const real s = 1/(1+exp(-x));
+    return make_real2(x*s, s*(1+x*(1-s)));
+}
+
+DEVICE real2 activateSquareRoot(real x) {
+    const real y = sqrt(x+(real) 1e-8);
+    return make_real2(y, (real) 0.5/y);
+}
+
+/** Energies of the replicas from those of the beads, in a fixed order. Every block takes whole replicas. */
+KERNEL void sumEnergies(GLOBAL const real* RESTRICT beadEnergies, GLOBAL const int* RESTRICT state,
+        GLOBAL mixed* RESTRICT replicaEnergies, GLOBAL mixed* RESTRICT energyBuffer) {
+    LOCAL mixed partial[ENERGY_THREADS];
+    for (int replica = GROUP_ID; replica < NUM_BEADS/BEADS_PER_REPLICA; replica += NUM_GROUPS) {
+        mixed sum = 0;
+        for (int i = LOCAL_ID; i < BEADS_PER_REPLICA; i += ENERGY_THREADS)
+            sum += beadEnergies[replica*BEADS_PER_REPLICA+i];
+        partial[LOCAL_ID] = sum;
+        SYNC_THREADS;
+        for (int step = ENERGY_THREADS/2; step > 0; step /= 2) {
+            if (LOCAL_ID < step)
+                partial[LOCAL_ID] += partial[LOCAL_ID+step];
+            SYNC_THREADS;
+        }
+        if (LOCAL_ID == 0) {
+            replicaEnergies[replica] = partial[0];
+            if (!state[OVERFLOWED])
+                energyBuffer[GLOBAL_ID] += partial[0];
+        }
+        SYNC_THREADS;
+    }
+}
+
+/** sum[0 … 3] += four rows of x [rows, in] · four columns of a matrix [in, columns], numbers of columns in fours. */
+DEVICE void addProduct(real4* sum, GLOBAL const real4* x, int in, GLOBAL const real4* matrix, int columns) {
+    for (int k = 0; k < in; k++) {
+        const real4 w0 = matrix[4*k*columns], w1 = matrix[(4*k+1)*columns], w2 = matrix[(4*k+2)*columns],
+                w3 = matrix[(4*k+3)*columns];
+#pragma unroll
+        for (int r = 0; r < 4; r++) {
+            const real4 a = x[r*in+k];
+            sum[r] += a.x*w0;
+            sum[r] += a.y*w1;
+            sum[r] += a.z*w2;
+            sum[r] += a.w*w3;
+        }
+    }
+}

@@ -82,7 +82,7 @@ KERNEL void convolveAdjoint$NAME$(GLOBAL real* RESTRICT workspace, GLOBAL const 
                         g2 = yGradient[(j*3+2)*$COLUMNS$+column];
                 const $VALUE$ q0 = xj*gi[0]-xi[0]*g0, q1 = xj*gi[1]-xi[0]*g1, q2 = xj*gi[2]-xi[0]*g2;
                 const $VALUE$ a = edge.x*q0+edge.y*q1+edge.z*q2;
-                const $VALUE$ perLength = (1/max(edge.w, (real) 1e-30f))*filter;
+                const $VALUE$ perLength = (1/fmax(edge.w, (real) 1e-30f))*filter;
                 const $VALUE$ radial = (slope-perLength)*a;
                 fx += edge.x*radial+perLength*q0;
                 fy += edge.y*radial+perLength*q1;

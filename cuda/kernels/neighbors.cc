@@ -79,12 +79,12 @@ KERNEL void sortIntoCells(GLOBAL const mixed4* RESTRICT positions, GLOBAL const 
     mixed4 least = positions[0], most = positions[0];
     for (int i = LOCAL_ID; i < NUM_BEADS; i += SORT_THREADS) {
         const mixed4 r = positions[i];
-        least.x = min(least.x, r.x);
-        least.y = min(least.y, r.y);
-        least.z = min(least.z, r.z);
-        most.x = max(most.x, r.x);
-        most.y = max(most.y, r.y);
-        most.z = max(most.z, r.z);
+        least.x = fmin(least.x, r.x);
+        least.y = fmin(least.y, r.y);
+        least.z = fmin(least.z, r.z);
+        most.x = fmax(most.x, r.x);
+        most.y = fmax(most.y, r.y);
+        most.z = fmax(most.z, r.z);
     }
     low[LOCAL_ID] = least.x;
     low[LOCAL_ID+SORT_THREADS] = least.y;
@@ -97,16 +97,16 @@ KERNEL void sortIntoCells(GLOBAL const mixed4* RESTRICT positions, GLOBAL const 
         if (LOCAL_ID < step)
             for (int d = 0; d < 3; d++) {
                 const int k = LOCAL_ID+d*SORT_THREADS;
-                low[k] = min(low[k], low[k+step]);
-                high[k] = max(high[k], high[k+step]);
+                low[k] = fmin(low[k], low[k+step]);
+                high[k] = fmax(high[k], high[k+step]);
             }
         SYNC_THREADS;
     }
     for (int d = 0; d < 3; d++) {
         origin[d] = low[d*SORT_THREADS];
         const mixed extent = high[d*SORT_THREADS]-origin[d];
-        cells[d] = (int) min(max(floor(extent/radius), (mixed) 1), (mixed) MAX_CELLS_ALONG);
-        scale[d] = cells[d]/max(extent, (mixed) 1e-9);
+        cells[d] = (int) fmin(fmax(floor(extent/radius), (mixed) 1), (mixed) MAX_CELLS_ALONG);
+        scale[d] = cells[d]/fmax(extent, (mixed) 1e-9);
     }
     SYNC_THREADS;
 #endif
@@ -141,7 +141,7 @@ KERNEL void sortIntoCells(GLOBAL const mixed4* RESTRICT positions, GLOBAL const 
     SYNC_THREADS;
     // Each thread adds up a stretch of cells, one thread the stretches.
     const int stretch = (allCells+SORT_THREADS-1)/SORT_THREADS;
-    const int begin = min(LOCAL_ID*stretch, allCells), end = min(begin+stretch, allCells);
+    const int begin = min((int) LOCAL_ID*stretch, allCells), end = min(begin+stretch, allCells);
     int sum = 0;
     for (int cell = begin; cell < end; cell++)
         sum += cursor[cell];
@@ -268,7 +268,7 @@ KERNEL void findEdges(GLOBAL const mixed4* RESTRICT positions, GLOBAL mixed4* RE
             const mixed square = d.x*d.x+d.y*d.y+d.z*d.z;
             if (square < (mixed) (CUTOFF*CUTOFF)) {
                 const mixed distance = sqrt(square);
-                const mixed inverse = 1/max(distance, (mixed) 1e-30f);
+                const mixed inverse = 1/fmax(distance, (mixed) 1e-30f);
                 neighbors[i*capacity+found] = j;
                 edges[i*capacity+found] = make_real4(d.x*inverse, d.y*inverse, d.z*inverse, distance);
                 found++;

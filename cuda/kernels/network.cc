@@ -14,7 +14,7 @@ DEVICE real2 activateTanh(real x) {
 
 DEVICE real2 activateShiftedSoftplus(real x) {
     const real e = exp(-fabs(x));
-    return make_real2(max(x, (real) 0)+log(1+e)-(real) 0.69314718055994531, (x < 0 ? e : (real) 1)/(1+e));
+    return make_real2(fmax(x, (real) 0)+log(1+e)-(real) 0.69314718055994531, (x < 0 ? e : (real) 1)/(1+e));
 }
 
 DEVICE real2 activateSilu(real x) {

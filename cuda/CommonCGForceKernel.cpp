@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "../cpp/neighbors/PeriodicBox.h"
+#include "openmm/OpenMMException.h"
 #include "openmm/common/ContextSelector.h"
 
 using namespace OpenMM;
@@ -16,7 +17,6 @@ const double verletSkin = 0.1;  // nm
 /** Up to this many beads per replica every pair is looked at when the list is built. */
 const int mostBeadsWithoutCells = 512;
 const int listThreads = 64, sortThreads = 256, energyThreads = 64;
-const int blocks = 1 << 20;  // more than any device runs at once: as many as it will
 
 int roundUp(int number, int multiple) {
     return (number + multiple - 1) / multiple * multiple;
@@ -85,7 +85,7 @@ void CommonCGForceKernel::initialize(ContextImpl& context, const Program& source
     beadTypes.upload(paddedTypes);
     positions.initialize(compute, beads, 4 * mixedSize, "positions");
     builtPositions.initialize(compute, beads, 4 * mixedSize, "builtPositions");
-    state.initialize<int>(compute, 2, "state");
+    state.initialize<int>(compute, 3, "state");
     compute.clearBuffer(state);
     if (useCells) {
         const int most = replicas * (2 * beadsPerReplica + 8);
@@ -210,8 +210,7 @@ void CommonCGForceKernel::createNetworkKernels() {
     convolve.clear();
     convolveAdjoint.clear();
     for (const auto& convolution : network->getConvolutions())
-        for (auto [name, list] :
-             {std::pair{"convolve", &convolve}, std::pair{"convolveAdjoint", &convolveAdjoint}}) {
+        for (auto [name, list] : {std::pair{"convolve", &convolve}, std::pair{"convolveAdjoint", &convolveAdjoint}}) {
             ComputeKernel kernel = getKernel(name + convolution.name);
             for (ComputeArray* array : {&workspace, &parameters, &beadTypes}) kernel->addArg(*array);
             for (int i = 0; i < 2; i++) kernel->addArg();
@@ -283,8 +282,7 @@ void CommonCGForceKernel::updateBox() {
         skin = std::min(skin, std::max(0.0, shape.getSmallestWidth() / 2 - cutoff));
         const auto widths = shape.getFaceDistances();
         const int most = std::max(1, static_cast<int>(std::cbrt(2.0 * beads / replicas)));
-        for (int d = 0; d < 3; d++)
-            cells[d] = std::clamp(static_cast<int>(widths[d] / (cutoff + skin)), 1, most);
+        for (int d = 0; d < 3; d++) cells[d] = std::clamp(static_cast<int>(widths[d] / (cutoff + skin)), 1, most);
     }
     radius = cutoff + skin;
     validDistance = skin / 2;
@@ -347,18 +345,22 @@ double CommonCGForceKernel::execute(ContextImpl& context, bool forces, bool ener
         slotsAreStale = false;
     }
     while (true) {
+        const bool check = canOverflow || listIsStale;
         findEdges(listIsStale);
         listIsStale = false;
-        int* overflown = static_cast<int*>(compute.getPinnedBuffer());
-        if (canOverflow) {
-            state.download(overflown, false);
+        const int* found = static_cast<int*>(compute.getPinnedBuffer());
+        if (check) {
+            state.download(compute.getPinnedBuffer(), false);
             listIsReady->enqueue();
         }
         runNetwork(forces, energy);
-        if (!canOverflow)
+        if (!check)
             return 0;
         listIsReady->wait();
-        if (overflown[1] == 0)
+        if (found[2] > 0)
+            throw OpenMMException("CGForce: the position of bead " + std::to_string(found[2] - 1) +
+                                  " is not finite; check the starting positions, or shorten the time step");
+        if (found[1] == 0)
             return 0;
         // Nothing has been added to the forces yet. Give the list room, and start over.
         std::vector<int> counts;

@@ -38,7 +38,6 @@ private:
     void updateBox();
     void findEdges(bool mustRebuild);
     void runNetwork(bool forces, bool energy);
-    bool hasOverflown();
     OpenMM::ComputeContext& compute;
     double cutoff = 0, radius = 0, validDistance = 0;
     int beads = 0, replicas = 1, types = 0, capacity = 0, evaluation = 0;

@@ -97,9 +97,8 @@ DeviceNetwork::DeviceNetwork(const Program& program) {
                     turned[k % from.channels * in + k / from.channels] = term.weight[k];
                 transposed = store(turned, static_cast<int>(in), operation.stride, input.stride);
                 // A readout has one column: its transposed weights are all that is needed.
-                weight = from.kind == Kind::Readout
-                             ? transposed
-                             : store(term.weight, from.channels, input.stride, operation.stride);
+                weight = from.kind == Kind::Readout ? transposed
+                                                    : store(term.weight, from.channels, input.stride, operation.stride);
             }
             operation.weights.push_back(weight);
             operation.transposed.push_back(transposed);
@@ -155,7 +154,8 @@ void DeviceNetwork::writeConvolution(int number) {
         {"VALUE", perLane == 2 ? "real2" : "real"},
         {"ZERO", perLane == 2 ? "make_real2(0, 0)" : "0"},
         {"TOTAL", perLane == 2 ? "TOTAL2" : "TOTAL1"},
-        {"INPUT", typed ? "parameters+" + std::to_string(operation.typeRows) : at(operations[from.terms[0].input].rows)},
+        {"INPUT",
+         typed ? "parameters+" + std::to_string(operation.typeRows) : at(operations[from.terms[0].input].rows)},
         {"ROW", typed ? "TYPE_OF" : "SAME"},
         {"OUTPUT", at(operation.rows)},
         {"OUTPUT_GRADIENT", at(operation.gradient)},
@@ -196,8 +196,7 @@ std::string DeviceNetwork::writeForward(int number) const {
         add(row(a, operation.components == 3 ? "(row+r)/3" : "row+r") + "*" + row(b, "row+r"));
     } else if (from.kind == Kind::InnerProduct) {
         const int a = from.terms[0].input, b = from.terms[1].input;
-        for (const std::string d : {"0", "1", "2"})
-            add(row(a, "(row+r)*3+" + d) + "*" + row(b, "(row+r)*3+" + d));
+        for (const std::string d : {"0", "1", "2"}) add(row(a, "(row+r)*3+" + d) + "*" + row(b, "(row+r)*3+" + d));
     } else {
         for (size_t t = 0; t < from.terms.size(); t++) {
             const int input = from.terms[t].input;
@@ -218,7 +217,8 @@ std::string DeviceNetwork::writeForward(int number) const {
             body += "                const real2 " + c + " = " + functionOf(from.activation) + "(sum[r]." + c + ");\n";
         body += "                sum[r] = make_real4(x.x, y.x, z.x, w.x);\n";
         if (operation.derivative >= 0)
-            body += "                " + columnsOf(at(operation.derivative)) + place + " = make_real4(x.y, y.y, z.y, w.y);\n";
+            body += "                " + columnsOf(at(operation.derivative)) + place +
+                    " = make_real4(x.y, y.y, z.y, w.y);\n";
     }
     body += "                " + columnsOf(at(operation.rows)) + place + " = sum[r];\n            }\n";
     return body;
@@ -289,15 +289,14 @@ std::string DeviceNetwork::writeEnergy(int number) const {
                       {"rows", at(input.rows)},
                       {"weight", std::to_string(readout.weights[t])}});
     }
-    return fill(R"(
+    return fill(
+        R"(
         for (int i = first+LOCAL_ID; i < first+$rows$; i += LOCAL_SIZE) {
             real energy = parameters[$typeRows$+types[i]];$sums$
             beadEnergies[i] = energy;
         }
 )",
-                {{"rows", std::to_string(rowsPerBlock)},
-                 {"typeRows", std::to_string(readout.typeRows)},
-                 {"sums", sums}});
+        {{"rows", std::to_string(rowsPerBlock)}, {"typeRows", std::to_string(readout.typeRows)}, {"sums", sums}});
 }
 
 void DeviceNetwork::writeSegment(int layer) {

@@ -21,9 +21,9 @@ namespace OpenMMCG {
 class DeviceNetwork {
 public:
     struct Convolution {
-        int layer;             ///< 1 … getLayers()
-        std::string name;      ///< kernels `convolve<name>` and `convolveAdjoint<name>`
-        int slices;            ///< 32 lanes each
+        int layer;         ///< 1 … getLayers()
+        std::string name;  ///< kernels `convolve<name>` and `convolveAdjoint<name>`
+        int slices;        ///< 32 lanes each
     };
     explicit DeviceNetwork(const Program& program);
     /** The kernels; some macros are left to whoever compiles them, see CommonCGForceKernel. */

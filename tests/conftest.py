@@ -13,6 +13,7 @@ from openmmcg import CGPotential
 from openmmcg.potentials import SchNet
 
 PLATFORMS = [openmm.Platform.getPlatform(i).getName() for i in range(openmm.Platform.getNumPlatforms())]
+GPU_PLATFORMS = [name for name in ("OpenCL", "CUDA") if name in PLATFORMS]
 BOXES = {
     "no box": None,
     "cubic": np.diag([2.4, 2.4, 2.4]),
@@ -37,7 +38,7 @@ class Case:
 
     def context(self, system, positions, integrator=None) -> openmm.Context:
         properties = {} if self.threads is None else {"Threads": str(self.threads)}
-        if self.platform == "OpenCL":
+        if self.platform in GPU_PLATFORMS:
             # Single precision would round the positions before the force sees them.
             properties["Precision"] = "mixed"
         context = openmm.Context(
@@ -50,9 +51,7 @@ class Case:
         return context
 
 
-CASES = [Case("Reference"), Case("CPU", 1), Case("CPU", 2)]
-if "OpenCL" in PLATFORMS:
-    CASES.append(Case("OpenCL"))
+CASES = [Case("Reference"), Case("CPU", 1), Case("CPU", 2), *map(Case, GPU_PLATFORMS)]
 
 
 @pytest.fixture(params=CASES, ids=str)
@@ -106,6 +105,16 @@ def images(displacements, box):
         shift = np.round(displacements[..., axis : axis + 1] / box[axis, axis])
         displacements = displacements - shift * box[axis]
     return displacements
+
+
+def liquid(beads, box=None, seed=1):
+    """Many positions quickly: beads scattered a little about the sites of a lattice."""
+    random = np.random.default_rng(seed)
+    sites = int(np.ceil(beads ** (1 / 3)))
+    lattice = np.stack(np.meshgrid(*[np.arange(sites)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    chosen = lattice[random.permutation(len(lattice))[:beads]]
+    places = (chosen + 0.5 + random.normal(scale=0.15, size=(beads, 3))) / sites
+    return places @ (np.eye(3) * 0.32 * sites if box is None else box)
 
 
 def system_of(*forces, beads, box=None, mass=20.0) -> openmm.System:

@@ -36,7 +36,7 @@ private:
     const CGForce& owner;
     std::shared_ptr<const ModelArchive> model;
     EngineSettings settings;
-    std::vector<int> particles;  ///< empty: all
+    std::vector<int> particles;      ///< empty: all
     std::unique_ptr<Engine> engine;  ///< null where the kernel computes
     OpenMM::Kernel kernel;
     std::vector<OpenMM::Vec3> beadPositions;

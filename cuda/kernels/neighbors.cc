@@ -2,10 +2,12 @@
 //
 // The list holds all neighbors of every bead (each pair in both directions) within cutoff + skin. Whether it is still
 // valid is decided on the device: `state[REBUILT]` is the number of the evaluation that builds it anew. Where a bead has
-// more neighbors than there is room for, `state[OVERFLOWED]` is set; no kernel adds forces then, and the host starts over.
+// more neighbors than there is room for, `state[OVERFLOWED]` is set; no kernel adds forces then, and the host starts
+// over. `state[NOT_FINITE]` is one more than the number of a bead whose position is not a number.
 
 #define REBUILT 0
 #define OVERFLOWED 1
+#define NOT_FINITE 2
 
 /** The minimum image; the box vectors' fourth number is the inverse of the diagonal element. */
 DEVICE mixed4 minimumImage(mixed4 d, mixed4 boxX, mixed4 boxY, mixed4 boxZ) {
@@ -40,8 +42,10 @@ KERNEL void gatherPositions(GLOBAL const real4* RESTRICT posq,
         GLOBAL const int* RESTRICT slots, GLOBAL mixed4* RESTRICT positions,
         GLOBAL const mixed4* RESTRICT builtPositions, GLOBAL int* RESTRICT state, int evaluation, int mustRebuild,
         mixed limit) {
-    if (GLOBAL_ID == 0)
+    if (GLOBAL_ID == 0) {
         state[OVERFLOWED] = 0;
+        state[NOT_FINITE] = 0;
+    }
     for (int i = GLOBAL_ID; i < NUM_BEADS; i += GLOBAL_SIZE) {
         const int slot = slots[i];
         const real4 r = posq[slot];
@@ -260,6 +264,8 @@ KERNEL void findEdges(GLOBAL const mixed4* RESTRICT positions, GLOBAL mixed4* RE
         }
         const int count = min(candidateCounts[i], capacity);
         const mixed4 center = positions[i];
+        if (center.x-center.x != 0 || center.y-center.y != 0 || center.z-center.z != 0)
+            state[NOT_FINITE] = i+1;
         int found = 0;
         for (int k = 0; k < count; k++) {
             const int j = candidates[k*NUM_BEADS+i];

@@ -83,7 +83,7 @@ void neighborListFindsEveryPairOnce() {
                     if (shortestDistance(positions[i], positions[j], box) < cutoff)
                         expected.insert({i, j});
             Parallel parallel(threads);
-            NeighborList list(cutoff, 0.1, parallel);
+            NeighborList list(cutoff, 0.1, parallel, 1);
             require(list.update(positions, vectorsOf(box)), "the first update builds");
             require(!list.update(positions, vectorsOf(box)), "the list stays valid while nothing moves");
             const auto& order = list.getOrder();

@@ -6,9 +6,12 @@ import numpy as np
 import openmm
 import pytest
 import torch
-from conftest import difference, energy_and_forces, images, scatter, system_of
+from conftest import BOXES, difference, energy_and_forces, images, random_potential, scatter, system_of
 
 from openmmcg import CGForce, _openmmcg
+from openmmcg.mapping import cg_topology
+from openmmcg.potentials import Repulsion
+from openmmcg.replicas import replicate_system
 
 ENGINES = ["native", "torchscript"]
 REPLICAS, BEADS = 4, 50
@@ -208,3 +211,146 @@ def test_energies_of_replicas_need_a_context_of_the_force(potential):
     context.setPositions(np.tile(scatter(BEADS), (2, 1)))
     with pytest.raises(openmm.OpenMMException, match="not present in the Context|getImplInContext"):
         forces[1].replica_energies(context)
+
+
+# Whole Systems of replicas.
+
+
+@pytest.fixture(scope="module")
+def potential_with_prior():
+    return random_potential(priors=[Repulsion([[0.3, 0.25], [0.25, 0.2]], exponent=8, cutoff=0.7)])
+
+
+def bonded_topology(box):
+    topology = cg_topology(["AB"[bead_type] for bead_type in TYPES], box)
+    atoms = list(topology.atoms())
+    for first, second in zip(atoms[:20], atoms[1:21], strict=True):
+        topology.addBond(first, second)
+    return topology
+
+
+def energies_of_copies(case, system, configurations):
+    context = case.context(system, configurations[0])
+    results = []
+    for positions in configurations:
+        context.setPositions(positions)
+        results.append(energy_and_forces(context))
+    energies, forces = zip(*results, strict=True)
+    return np.array(energies), np.array(forces)
+
+
+def test_a_system_of_replicas_is_the_sum_of_single_systems(case, box, configurations, potential_with_prior):
+    topology = bonded_topology(box)
+    single = potential_with_prior.create_system(topology, remove_center_of_mass_motion=False)
+    energies, forces = energies_of_copies(case, single, configurations)
+    system = potential_with_prior.create_system(topology, replicas=REPLICAS)
+    assert system.getNumParticles() == REPLICAS * BEADS
+    assert [force.getName() for force in system.getForces()] == ["Repulsion", "CGForce"]
+    context = case.context(system, configurations.reshape(-1, 3))
+    energy, all_forces = energy_and_forces(context)
+    assert energy == pytest.approx(energies.sum(), rel=1e-5)
+    assert difference(all_forces.reshape(configurations.shape), forces) < 1e-5
+
+
+def everything():
+    """A System with one of each force that can be repeated, of four beads."""
+    system = system_of(beads=4)
+    system.addConstraint(0, 3, 0.25)
+    forces = [
+        openmm.HarmonicBondForce(),
+        openmm.HarmonicAngleForce(),
+        openmm.PeriodicTorsionForce(),
+        openmm.RBTorsionForce(),
+        openmm.CustomBondForce("k*r"),
+        openmm.CustomAngleForce("k*cos(theta)"),
+        openmm.CustomTorsionForce("k*cos(theta)"),
+        openmm.CustomExternalForce("k*x^2+y^2"),
+        openmm.CustomNonbondedForce("(k1+k2)/r"),
+    ]
+    forces[0].addBond(0, 1, 0.3, 100.0)
+    forces[0].addBond(3, 1, 0.2, 50.0)
+    forces[1].addAngle(0, 1, 2, 2.0, 30.0)
+    forces[2].addTorsion(0, 1, 2, 3, 2, 0.5, 7.0)
+    forces[3].addTorsion(3, 2, 1, 0, 1, 2, 3, 4, 5, 6)
+    for force, particles in zip(forces[4:8], ([2, 3], [1, 2, 3], [0, 1, 2, 3], [2]), strict=True):
+        force.addPerBondParameter("k") if len(particles) == 2 else None
+        force.addPerAngleParameter("k") if len(particles) == 3 else None
+        force.addPerTorsionParameter("k") if len(particles) == 4 else None
+        force.addPerParticleParameter("k") if len(particles) == 1 else None
+        term = {1: "Particle", 2: "Bond", 3: "Angle", 4: "Torsion"}[len(particles)]
+        getattr(force, f"add{term}")(*particles, [3.0])
+    forces[8].addPerParticleParameter("k")
+    for bead in range(4):
+        forces[8].addParticle([1.0 + bead])
+    forces[8].addExclusion(0, 2)
+    for force in forces:
+        system.addForce(force)
+    return system
+
+
+def test_every_kind_of_force_is_repeated_for_each_replica(case):
+    random = np.random.default_rng(3)
+    configurations = random.normal(scale=0.3, size=(3, 4, 3))
+    energies, forces = energies_of_copies(case, everything(), configurations)
+    system = replicate_system(everything(), 3)
+    energy, all_forces = energy_and_forces(case.context(system, configurations.reshape(-1, 3)))
+    assert energy == pytest.approx(energies.sum(), rel=1e-5)
+    assert difference(all_forces.reshape(forces.shape), forces) < 1e-5
+    constraints = [system.getConstraintParameters(index)[:2] for index in range(3)]
+    assert constraints == [[0, 3], [4, 7], [8, 11]]
+
+
+def test_interaction_groups_are_repeated(case):
+    box = BOXES["cubic"]
+
+    def system():
+        force = openmm.CustomNonbondedForce("-1/r^6")
+        force.setNonbondedMethod(openmm.CustomNonbondedForce.CutoffPeriodic)
+        force.setCutoffDistance(0.8)
+        force.addInteractionGroup(range(10), range(10, BEADS))
+        for _ in range(BEADS):
+            force.addParticle([])
+        return system_of(force, beads=BEADS, box=box)
+
+    configurations = np.array([scatter(BEADS, box, seed, closest=0.3) for seed in (1, 2)])
+    energies, forces = energies_of_copies(case, system(), configurations)
+    context = case.context(replicate_system(system(), 2), configurations.reshape(-1, 3))
+    energy, all_forces = energy_and_forces(context)
+    assert energy == pytest.approx(energies.sum(), rel=1e-5)
+    assert difference(all_forces, forces.reshape(-1, 3)) < 1e-5
+    corrected = system()
+    corrected.getForce(0).setUseLongRangeCorrection(True)
+    with pytest.raises(ValueError, match="long-range correction of the force CustomNonbondedForce"):
+        replicate_system(corrected, 2)
+
+
+def test_a_subset_of_beads_is_one_in_every_replica(potential):
+    system = system_of(CGForce(potential.to_bytes(), particles=[3, 1], types=["B", "A"]), beads=4)
+    force = CGForce.of((two := replicate_system(system, 2)).getForce(0))
+    assert (force.getParticles(), force.getTypes(), force.replicas) == ([3, 1, 7, 5], [1, 0], 2)
+    assert two.getNumParticles() == 8
+    with pytest.raises(ValueError, match="2 replicas already"):
+        replicate_system(two, 2)
+
+
+@pytest.mark.parametrize(
+    "force", [openmm.NonbondedForce(), openmm.CMMotionRemover(), openmm.MonteCarloBarostat(1, 300)], ids=type
+)
+def test_what_would_couple_replicas_is_refused(force):
+    with pytest.raises(ValueError, match=f"{type(force).__name__}.* would couple replicas"):
+        replicate_system(system_of(force, beads=2), 2)
+
+
+def test_virtual_sites_and_no_replicas_are_refused():
+    system = system_of(beads=3)
+    with pytest.raises(ValueError, match="at least 1 replica, not 0"):
+        replicate_system(system, 0)
+    system.setParticleMass(2, 0)
+    system.setVirtualSite(2, openmm.TwoParticleAverageSite(0, 1, 0.5, 0.5))
+    with pytest.raises(ValueError, match="virtual sites"):
+        replicate_system(system, 2)
+
+
+def test_a_common_center_of_mass_is_not_taken_from_replicas(potential):
+    with pytest.raises(ValueError, match="CMMotionRemover.*would couple"):
+        potential.create_system(cg_topology("AB"), replicas=2, remove_center_of_mass_motion=True)

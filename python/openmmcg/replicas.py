@@ -6,7 +6,7 @@ import copy
 
 import openmm
 
-from openmmcg import _openmmcg
+from openmmcg._openmmcg import is_cgforce
 from openmmcg.force import CGForce
 
 # Forces that are sums of terms: the name of a term, and on how many particles it acts.
@@ -78,7 +78,7 @@ def _replicate(force: openmm.Force, particles: int, replicas: int) -> openmm.For
         _repeat_terms(force, result, shifts)
     elif isinstance(force, openmm.CustomNonbondedForce):
         _repeat_pair_force(force, result, shifts)
-    elif _openmmcg.is_cgforce(int(force.this)):
+    elif is_cgforce(int(force.this)):
         network = CGForce.of(result)
         if network.replicas > 1:
             raise ValueError(f"the CGForce of the System has {network.replicas} replicas already; give one copy only")

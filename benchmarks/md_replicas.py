@@ -30,7 +30,6 @@ import time
 import numpy as np
 import openmm
 from md_water import TUNED, cores_awake, processor, versions
-from openmm import unit
 from tqdm import tqdm
 
 BEADS_PER_VOLUME = 7.5  # 1/nm³

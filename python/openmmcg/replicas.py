@@ -85,6 +85,11 @@ def _replicate(force: openmm.Force, particles: int, replicas: int) -> openmm.For
         network.replicas = replicas
         chosen = network.getParticles()
         network.setParticles(chosen + [particle + shift for shift in shifts for particle in chosen])
+    elif isinstance(force, openmm.CMMotionRemover):
+        raise ValueError(
+            "a CMMotionRemover would couple replicas, since it removes the motion of all of them together; leave it "
+            "out of the System (remove_center_of_mass_motion=False in CGPotential.create_system)"
+        )
     else:
         raise ValueError(
             f"the force {force.getName()} ({type(force).__name__}) would couple replicas, or cannot be repeated for "

@@ -60,6 +60,16 @@ void CGForce::setTypes(const std::vector<int>& types) {
     this->types = types;
 }
 
+void CGForce::setReplicas(int replicas) {
+    if (replicas < 1)
+        throw OpenMMException("CGForce: there must be at least 1 replica, not " + std::to_string(replicas));
+    this->replicas = replicas;
+}
+
+std::vector<double> CGForce::getReplicaEnergies(OpenMM::Context& context) {
+    return dynamic_cast<CGForceImpl&>(getImplInContext(context)).getReplicaEnergies(getContextImpl(context));
+}
+
 void CGForce::setUsesPeriodicBoundaryConditions(bool periodic) {
     this->periodic = periodic;
 }

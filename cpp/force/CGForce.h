@@ -25,6 +25,9 @@ namespace OpenMMCG {
  * By default every particle of the System is a bead, of the model's only bead type. setParticles() restricts the force
  * to a subset; setTypes() gives the bead type of each of them.
  *
+ * setReplicas(R) says that the beads are R copies of one system, one after the other, that do not see each other: the
+ * energy is the sum of theirs. One Context then integrates all of them at once.
+ *
  * Two engines can evaluate a model: "native" (needs a compiled network in the file) and "torchscript" (any module,
  * through libtorch). "auto" takes the native one where it can.
  *
@@ -55,7 +58,15 @@ public:
     const std::vector<int>& getTypes() const {
         return types;
     }
+    /** @param types  of all beads, or of those of one replica, which then hold for every replica */
     void setTypes(const std::vector<int>& types);
+    int getReplicas() const {
+        return replicas;
+    }
+    /** @param replicas  the number of copies; the beads are so many consecutive blocks of equal size */
+    void setReplicas(int replicas);
+    /** The energy of each replica at the present positions of a Context that holds this force, kJ/mol. */
+    std::vector<double> getReplicaEnergies(OpenMM::Context& context);
     bool usesPeriodicBoundaryConditions() const override {
         return periodic;
     }
@@ -84,6 +95,7 @@ private:
     std::shared_ptr<const ModelArchive> model;
     std::string engine = "auto";
     std::vector<int> particles, types;
+    int replicas = 1;
     bool periodic = false;
     std::vector<ModelDescription::Parameter> globalParameters;
     std::vector<std::string> derivatives;

@@ -53,6 +53,11 @@ void CGForceImpl::initialize(ContextImpl& context) {
                                   " is not in the System, which has " + std::to_string(system.getNumParticles()) +
                                   " particles");
     const int beads = particles.empty() ? system.getNumParticles() : static_cast<int>(particles.size());
+    settings.replicas = owner.getReplicas();
+    if (beads % settings.replicas != 0)
+        throw OpenMMException("CGForce: " + std::to_string(beads) + " beads cannot be " +
+                              std::to_string(settings.replicas) +
+                              " replicas of one system; their number must be a multiple of the number of replicas");
     const Platform& platform = context.getPlatform();
     settings.types = chooseTypes(beads);
     settings.periodic = owner.usesPeriodicBoundaryConditions();
@@ -101,10 +106,17 @@ std::vector<int> CGForceImpl::chooseTypes(int beads) const {
                                   " bead types; give the type of each bead with setTypes() (in Python: types=)");
         return std::vector<int>(beads, 0);
     }
-    if (static_cast<int>(types.size()) != beads)
-        throw OpenMMException("CGForce: " + std::to_string(types.size()) + " bead types are given for " +
-                              std::to_string(beads) + " beads; give one for each bead (setTypes, setParticles)");
-    return types;
+    const int given = static_cast<int>(types.size());
+    if (given != beads && given * settings.replicas != beads)
+        throw OpenMMException("CGForce: " + std::to_string(given) + " bead types are given for " +
+                              std::to_string(beads) + " beads; give one for each bead" +
+                              (settings.replicas > 1 ? ", or for each bead of one of the " +
+                                                           std::to_string(settings.replicas) + " replicas"
+                                                     : "") +
+                              " (setTypes, setParticles)");
+    std::vector<int> all(beads);
+    for (int i = 0; i < beads; i++) all[i] = types[i % given];
+    return all;
 }
 
 bool CGForceImpl::isNative() const {
@@ -116,6 +128,10 @@ bool CGForceImpl::isNative() const {
 std::unique_ptr<Engine> CGForceImpl::createEngine() const {
     if (isNative())
         return createNativeEngine(*model, settings);
+    if (settings.replicas > 1 && model->getDescription().contract == "plain")
+        model->fail(
+            "finds its own pairs (the plain contract), so that replicas would see each other; run one replica, or use "
+            "a model of the neighbor-list contract (docs/model-contract.md)");
     static const EngineFactory factory = loadTorchScriptFactory();
     return std::unique_ptr<Engine>(factory(*model, settings));
 }
@@ -147,7 +163,8 @@ double CGForceImpl::calcForcesAndEnergy(ContextImpl& context, bool includeForces
     return CustomCPPForceImpl::calcForcesAndEnergy(context, includeForces, includeEnergy, groups);
 }
 
-double CGForceImpl::computeForce(ContextImpl& context, const std::vector<Vec3>& positions, std::vector<Vec3>& forces) {
+void CGForceImpl::evaluate(ContextImpl& context, const std::vector<Vec3>& positions, bool forces, bool energy,
+                           bool replicaEnergies) {
     Vec3 box[3];
     if (settings.periodic) {
         context.getPeriodicBoxVectors(box[0], box[1], box[2]);
@@ -157,14 +174,22 @@ double CGForceImpl::computeForce(ContextImpl& context, const std::vector<Vec3>& 
         beadPositions.resize(particles.size());
         for (size_t i = 0; i < particles.size(); i++) beadPositions[i] = positions[particles[i]];
     }
-    EngineRequest request{
-        particles.empty() ? positions : beadPositions, settings.periodic ? box : nullptr, {}, wantForces, wantEnergy};
+    EngineRequest request{particles.empty() ? positions : beadPositions,
+                          settings.periodic ? box : nullptr,
+                          {},
+                          forces,
+                          energy,
+                          replicaEnergies};
     for (const auto& parameter : owner.getGlobalParameters())
         request.parameters.push_back(context.getParameter(parameter.name));
-    if (particles.empty())
-        result.forces.swap(forces);
     result.energy = 0;
     engine->evaluate(request, result);
+}
+
+double CGForceImpl::computeForce(ContextImpl& context, const std::vector<Vec3>& positions, std::vector<Vec3>& forces) {
+    if (particles.empty())
+        result.forces.swap(forces);
+    evaluate(context, positions, wantForces, wantEnergy, false);
     if (particles.empty())
         result.forces.swap(forces);
     else if (wantForces) {
@@ -177,6 +202,13 @@ double CGForceImpl::computeForce(ContextImpl& context, const std::vector<Vec3>& 
             (*data->energyParameterDerivatives)[settings.derivatives[i]] += result.derivatives[i];
     }
     return result.energy;
+}
+
+std::vector<double> CGForceImpl::getReplicaEnergies(ContextImpl& context) {
+    std::vector<Vec3> positions;
+    context.getPositions(positions);
+    evaluate(context, positions, false, true, true);
+    return result.replicaEnergies;
 }
 
 std::map<std::string, double> CGForceImpl::getDefaultParameters() {

@@ -26,6 +26,7 @@ public:
     double computeForce(OpenMM::ContextImpl& context, const std::vector<OpenMM::Vec3>& positions,
                         std::vector<OpenMM::Vec3>& forces) override;
     std::map<std::string, double> getDefaultParameters() override;
+    std::vector<double> getReplicaEnergies(OpenMM::ContextImpl& context);
     void updateParametersInContext(OpenMM::ContextImpl& context);
 
 private:
@@ -33,6 +34,9 @@ private:
     bool isNative() const;
     std::unique_ptr<Engine> createEngine() const;
     void checkBox(const OpenMM::Vec3* box) const;
+    /** Let the engine evaluate these positions of all particles into `result`. */
+    void evaluate(OpenMM::ContextImpl& context, const std::vector<OpenMM::Vec3>& positions, bool forces, bool energy,
+                  bool replicaEnergies);
     const CGForce& owner;
     std::shared_ptr<const ModelArchive> model;
     EngineSettings settings;

@@ -13,7 +13,8 @@ namespace OpenMMCG {
 
 namespace {
 
-const int proxyVersion = 1;
+/** Version 2 knows replicas. */
+const int proxyVersion = 2;
 
 void writeIntegers(SerializationNode& node, const std::string& name, const std::vector<int>& values) {
     SerializationNode& list = node.createChildNode(name);
@@ -39,6 +40,7 @@ void CGForceProxy::serialize(const void* object, SerializationNode& node) const 
     node.setIntProperty("forceGroup", force.getForceGroup());
     node.setStringProperty("engine", force.getEngine());
     node.setBoolProperty("periodic", force.usesPeriodicBoundaryConditions());
+    node.setIntProperty("replicas", force.getReplicas());
     writeIntegers(node, "Particles", force.getParticles());
     writeIntegers(node, "Types", force.getTypes());
     SerializationNode& parameters = node.createChildNode("GlobalParameters");
@@ -62,6 +64,7 @@ void* CGForceProxy::deserialize(const SerializationNode& node) const {
     force->setForceGroup(node.getIntProperty("forceGroup", 0));
     force->setEngine(node.getStringProperty("engine"));
     force->setUsesPeriodicBoundaryConditions(node.getBoolProperty("periodic"));
+    force->setReplicas(node.getIntProperty("replicas", 1));
     force->setParticles(readIntegers(node, "Particles"));
     force->setTypes(readIntegers(node, "Types"));
     for (const SerializationNode& parameter : node.getChildNode("GlobalParameters").getChildren())

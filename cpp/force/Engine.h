@@ -15,6 +15,7 @@ struct EngineSettings {
     bool doublePrecision = false;
     int threads = 1;
     std::vector<std::string> derivatives;  ///< global parameters whose dE/dλ is wanted
+    int replicas = 1;                      ///< the beads are this many blocks of equally many
 };
 
 /** What is wanted of one evaluation. */
@@ -23,13 +24,15 @@ struct EngineRequest {
     const OpenMM::Vec3* box;                     ///< three box vectors in reduced form, or nullptr
     std::vector<double> parameters;              ///< global parameters, in the model's order
     bool forces, energy;
+    bool replicaEnergies = false;  ///< the energy of each replica; only ever together with the energy
 };
 
 /** What an evaluation gives. Forces are all set, not added to; unwanted results are left alone. */
 struct EngineResult {
-    double energy = 0;                 ///< kJ/mol
-    std::vector<OpenMM::Vec3> forces;  ///< kJ/mol/nm
-    std::vector<double> derivatives;   ///< dE/dλ in the order of EngineSettings::derivatives
+    double energy = 0;                    ///< kJ/mol
+    std::vector<OpenMM::Vec3> forces;     ///< kJ/mol/nm
+    std::vector<double> derivatives;      ///< dE/dλ in the order of EngineSettings::derivatives
+    std::vector<double> replicaEnergies;  ///< kJ/mol
 };
 
 /** Evaluates one model for one Context: the interface between CGForceImpl and what computes. */

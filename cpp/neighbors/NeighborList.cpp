@@ -10,8 +10,8 @@ using OpenMM::Vec3;
 
 namespace OpenMMCG {
 
-NeighborList::NeighborList(double cutoff, double skin, Parallel& parallel)
-    : cutoff(cutoff), skin(skin), parallel(parallel), shares(parallel.getThreads()) {
+NeighborList::NeighborList(double cutoff, double skin, Parallel& parallel, int replicas)
+    : cutoff(cutoff), skin(skin), parallel(parallel), replicas(replicas), shares(parallel.getThreads()) {
 }
 
 bool NeighborList::update(const std::vector<Vec3>& positions, const Vec3* boxVectors) {
@@ -60,8 +60,8 @@ void NeighborList::rebuild(const std::vector<Vec3>& positions, const Vec3* boxVe
 }
 
 void NeighborList::sortIntoCells(const std::vector<Vec3>& positions, double radius) {
-    const int beads = static_cast<int>(positions.size());
-    std::vector<Vec3> places(beads);  // in units of the box (or bounding box), from 0 to 1
+    const int beads = static_cast<int>(positions.size()), beadsOfReplica = beads / replicas;
+    std::vector<Vec3> places(beads);  // in units of the box (or largest bounding box of a replica), from 0 to 1
     std::array<double, 3> extent;
     if (box) {
         extent = box->getFaceDistances();
@@ -70,36 +70,40 @@ void NeighborList::sortIntoCells(const std::vector<Vec3>& positions, double radi
             for (int d = 0; d < 3; d++) places[i][d] -= std::floor(places[i][d]);
         }
     } else {
-        Vec3 low = positions[0], high = positions[0];
-        for (const Vec3& r : positions)
-            for (int d = 0; d < 3; d++) {
-                low[d] = std::min(low[d], r[d]);
-                high[d] = std::max(high[d], r[d]);
+        extent.fill(1e-9);
+        for (int begin = 0; begin < beads; begin += beadsOfReplica) {
+            Vec3 low = positions[begin];
+            for (int i = begin; i < begin + beadsOfReplica; i++)
+                for (int d = 0; d < 3; d++) low[d] = std::min(low[d], positions[i][d]);
+            for (int i = begin; i < begin + beadsOfReplica; i++) {
+                places[i] = positions[i] - low;
+                for (int d = 0; d < 3; d++) extent[d] = std::max(extent[d], places[i][d]);
             }
-        for (int d = 0; d < 3; d++) extent[d] = std::max(high[d] - low[d], 1e-9);
-        for (int i = 0; i < beads; i++)
-            for (int d = 0; d < 3; d++) places[i][d] = (positions[i][d] - low[d]) / extent[d];
+        }
+        for (Vec3& place : places)
+            for (int d = 0; d < 3; d++) place[d] /= extent[d];
     }
     // More cells than beads would only cost memory (beads of a molecule can be far apart without a box).
-    const int most = std::max(1, static_cast<int>(2 * std::cbrt(beads)));
+    const int most = std::max(1, static_cast<int>(2 * std::cbrt(beadsOfReplica)));
     int newCells[3];
     for (int d = 0; d < 3; d++)
         newCells[d] = static_cast<int>(std::clamp(std::floor(extent[d] / radius), 1.0, static_cast<double>(most)));
     setGrid(newCells);
     cellOfBead.resize(beads);
-    cellStart.assign(cells[0] * cells[1] * cells[2] + 1, 0);
+    cellStart.assign(replicas * cellRank.size() + 1, 0);
+    const auto rankOfBead = [&](int i) { return i / beadsOfReplica * cellRank.size() + cellRank[cellOfBead[i]]; };
     for (int i = 0; i < beads; i++) {
         int cell = 0;
         for (int d = 2; d >= 0; d--)
             cell = cell * cells[d] + std::min(static_cast<int>(places[i][d] * cells[d]), cells[d] - 1);
         cellOfBead[i] = cell;
-        cellStart[cellRank[cell] + 1]++;
+        cellStart[rankOfBead(i) + 1]++;
     }
     for (size_t rank = 1; rank < cellStart.size(); rank++) cellStart[rank] += cellStart[rank - 1];
     order.resize(beads);
     sorted.resize(beads);
     std::vector<int> next(cellStart.begin(), cellStart.end() - 1);
-    for (int i = 0; i < beads; i++) order[next[cellRank[cellOfBead[i]]]++] = i;
+    for (int i = 0; i < beads; i++) order[next[rankOfBead(i)]++] = i;
     for (int i = 0; i < beads; i++) sorted[i] = positions[order[i]];
 }
 
@@ -124,6 +128,7 @@ void NeighborList::setGrid(const int* newCells) {
 
 void NeighborList::findPairs(Share& share, double radius) const {
     const double limit = radius * radius;
+    const int beadsOfReplica = static_cast<int>(order.size()) / replicas;
     const auto search = [&](int i, int from, int to, std::vector<int>& found) {
         const Vec3 center = sorted[i];
         for (int j = from; j < to; j++) {
@@ -142,6 +147,7 @@ void NeighborList::findPairs(Share& share, double radius) const {
         foreign.clear();
         int range[3][3], count[3];  // the cells to look at along each direction, none twice
         int cell = cellOfBead[order[i]];
+        const size_t firstRank = order[i] / beadsOfReplica * cellRank.size();
         for (int d = 0; d < 3; d++) {
             const int here = cell % cells[d];
             cell /= cells[d];
@@ -158,7 +164,8 @@ void NeighborList::findPairs(Share& share, double radius) const {
         for (int a = 0; a < count[2]; a++)
             for (int b = 0; b < count[1]; b++)
                 for (int c = 0; c < count[0]; c++) {
-                    const int other = cellRank[(range[2][a] * cells[1] + range[1][b]) * cells[0] + range[0][c]];
+                    const size_t other =
+                        firstRank + cellRank[(range[2][a] * cells[1] + range[1][b]) * cells[0] + range[0][c]];
                     const int from = cellStart[other], to = cellStart[other + 1];
                     search(i, std::max(from, i + 1), std::min(to, share.end), share.neighbors);
                     search(i, from, std::min(to, share.begin), foreign);

@@ -17,6 +17,9 @@ namespace OpenMMCG {
  * of beads needs fit the cache, in a system of any size); indices below are positions in getOrder().
  * Each thread owns a contiguous share of them. A pair within one share is listed once, under its lower bead; a pair
  * across shares is listed by both, so that a thread can finish its own beads without writing to another's.
+ *
+ * The positions can be those of several replicas, consecutive blocks of equally many beads: only beads of one replica
+ * are paired, and a replica's beads stay together in the new numbering.
  */
 class NeighborList {
 public:
@@ -28,7 +31,7 @@ public:
         std::vector<int> neighbors;  ///< candidate neighbors
     };
     /** @param cutoff, skin  in nm */
-    NeighborList(double cutoff, double skin, Parallel& parallel);
+    NeighborList(double cutoff, double skin, Parallel& parallel, int replicas);
     /**
      * Make the list valid for these positions.
      *
@@ -57,12 +60,14 @@ private:
     void findPairs(Share& share, double radius) const;
     double cutoff, skin, validDistance = 0;
     Parallel& parallel;
+    int replicas;
     std::vector<OpenMM::Vec3> builtPositions, sorted;
     OpenMM::Vec3 builtBox[3];
     std::optional<PeriodicBox> box;
-    int cells[3] = {0, 0, 0};
+    int cells[3] = {0, 0, 0};   // of one replica
     std::vector<int> cellRank;  // where a cell comes in the order of a Morton curve
-    std::vector<int> order, cellOfBead, cellStart;
+    std::vector<int> order, cellOfBead;
+    std::vector<int> cellStart;  // replica by replica, in each by rank
     std::vector<Share> shares;
 };
 

@@ -23,8 +23,9 @@ public:
     NativeEngine(const Program& program, const EngineSettings& settings)
         : cutoff(program.cutoff),
           types(settings.types),
+          replicas(settings.replicas),
           parallel(std::clamp(static_cast<int>(types.size()) / beadsPerThread, 1, settings.threads)),
-          neighbors(cutoff, verletSkin, parallel),
+          neighbors(cutoff, verletSkin, parallel, replicas),
           evaluator(program, parallel),
           edges(parallel.getThreads()) {
     }
@@ -50,6 +51,10 @@ public:
         evaluator.evaluate(edges, request.forces, request.energy ? energies.data() : nullptr);
         if (request.energy)
             result.energy = std::accumulate(energies.begin(), energies.end(), 0.0);
+        if (request.replicaEnergies) {
+            result.replicaEnergies.assign(replicas, 0.0);
+            for (int i = 0; i < beads; i++) result.replicaEnergies[order[i] / (beads / replicas)] += energies[i];
+        }
         if (request.forces) {
             std::fill(forces.begin(), forces.end(), Vec3());
             parallel.run([&](int thread) { edges[thread].addForces(forces); });
@@ -62,6 +67,7 @@ private:
     static constexpr double verletSkin = 0.1;  // nm
     double cutoff;
     std::vector<int> types;
+    int replicas;
     Parallel parallel;
     NeighborList neighbors;
     NetworkEvaluator<Real> evaluator;

@@ -45,10 +45,13 @@ std::vector<OpenMM::Vec3> toVectors(const Array& array, const std::string& name)
     return vectors;
 }
 
-py::tuple neighborPairs(const Array& positions, const std::optional<Array>& box, double cutoff) {
+py::tuple neighborPairs(const Array& positions, const std::optional<Array>& box, double cutoff, int replicas) {
     if (!(cutoff > 0))
         throw py::value_error("the cutoff must be positive");
     const std::vector<OpenMM::Vec3> places = toVectors(positions, "positions");
+    if (replicas < 1 || places.size() % replicas != 0)
+        throw py::value_error("the " + std::to_string(places.size()) + " positions are not those of " +
+                              std::to_string(replicas) + " replicas");
     std::vector<OpenMM::Vec3> vectors;
     if (box) {
         vectors = toVectors(*box, "box");
@@ -61,7 +64,7 @@ py::tuple neighborPairs(const Array& positions, const std::optional<Array>& box,
     std::vector<int64_t> rows, columns;
     if (!places.empty()) {
         Parallel parallel(1);
-        NeighborList list(cutoff, 0, parallel);
+        NeighborList list(cutoff, 0, parallel, replicas);
         listPairs(list, places, box ? vectors.data() : nullptr, cutoff, rows, columns);
     }
     return py::make_tuple(py::array_t<int64_t>(rows.size(), rows.data()),
@@ -104,6 +107,12 @@ PYBIND11_MODULE(_openmmcg, module) {
                [](uintptr_t force, const std::vector<int>& particles) { forceAt(force).setParticles(particles); });
     module.def("get_types", [](uintptr_t force) { return forceAt(force).getTypes(); });
     module.def("set_types", [](uintptr_t force, const std::vector<int>& types) { forceAt(force).setTypes(types); });
+    module.def("get_replicas", [](uintptr_t force) { return forceAt(force).getReplicas(); });
+    module.def("set_replicas", [](uintptr_t force, int replicas) { forceAt(force).setReplicas(replicas); });
+    module.def("get_replica_energies", [](uintptr_t force, uintptr_t context) {
+        const auto energies = forceAt(force).getReplicaEnergies(*reinterpret_cast<OpenMM::Context*>(context));
+        return py::array_t<double>(energies.size(), energies.data());
+    });
     module.def("set_periodic",
                [](uintptr_t force, bool periodic) { forceAt(force).setUsesPeriodicBoundaryConditions(periodic); });
     module.def("get_global_parameters", [](uintptr_t force) {
@@ -122,5 +131,6 @@ PYBIND11_MODULE(_openmmcg, module) {
     module.def("update_parameters_in_context", [](uintptr_t force, uintptr_t context) {
         forceAt(force).updateParametersInContext(*reinterpret_cast<OpenMM::Context*>(context));
     });
-    module.def("neighbor_pairs", &neighborPairs, py::arg("positions"), py::arg("box").none(true), py::arg("cutoff"));
+    module.def("neighbor_pairs", &neighborPairs, py::arg("positions"), py::arg("box").none(true), py::arg("cutoff"),
+               py::arg("replicas") = 1);
 }

@@ -43,7 +43,7 @@ public:
           description(model.getDescription()),
           settings(settings),
           parallel(1),
-          neighbors(description.cutoff, verletSkin, parallel) {
+          neighbors(description.cutoff, verletSkin, parallel, settings.replicas) {
         const ReleaseInterpreterLock release;
         const bool isDouble =
             description.dtype == "float64" || (description.dtype == "any" && settings.doublePrecision);
@@ -131,30 +131,28 @@ private:
         torch::Tensor positions = toTensor(request.positions.data(), beads).to(positionType, false, true);
         if (request.forces && !description.outputsForces)
             positions.requires_grad_(true);
-        std::vector<torch::jit::IValue> arguments{positions};
-        if (suppliesNeighbors() || settings.periodic)
-            arguments.emplace_back(request.box != nullptr ? toTensor(request.box, 3).to(positionType, false, true)
-                                                          : torch::empty({0}, positionType));
-        if (suppliesNeighbors()) {
-            listPairs(neighbors, request.positions, request.box, description.cutoff, rows, columns);
-            const int64_t pairs = static_cast<int64_t>(rows.size());
-            arguments.emplace_back(types);
-            arguments.emplace_back(torch::from_blob(rows.data(), {pairs}, torch::kInt64));
-            arguments.emplace_back(torch::from_blob(columns.data(), {pairs}, torch::kInt64));
-        }
         std::vector<torch::Tensor> parameters;
         for (size_t i = 0; i < request.parameters.size(); i++) {
             torch::Tensor parameter = torch::tensor(request.parameters[i], dtype);
             if (request.forces && isDifferentiated(description.globalParameters[i].name))
                 parameter.requires_grad_(true);
             parameters.push_back(parameter);
-            arguments.emplace_back(parameter);
         }
-        const torch::jit::IValue output = module.forward(arguments);
+        Graph graph{positions, torch::empty({0}, positionType), types, {}, {}};
+        if (request.box != nullptr)
+            graph.box = toTensor(request.box, 3).to(positionType, false, true);
+        if (suppliesNeighbors()) {
+            listPairs(neighbors, request.positions, request.box, description.cutoff, rows, columns);
+            const int64_t pairs = static_cast<int64_t>(rows.size());
+            graph.rows = torch::from_blob(rows.data(), {pairs}, torch::kInt64);
+            graph.columns = torch::from_blob(columns.data(), {pairs}, torch::kInt64);
+        }
         torch::Tensor energy, forces;
-        readOutput(output, beads, energy, forces);
+        callModule(graph, parameters, energy, forces);
         if (request.energy)
             result.energy = energy.to(torch::kFloat64).item<double>();
+        if (request.replicaEnergies)
+            result.replicaEnergies = computeReplicaEnergies(graph, parameters, result.energy);
         if (!request.forces)
             return;
         if (differentiate)
@@ -162,6 +160,40 @@ private:
         forces = forces.detach().to(torch::kFloat64).contiguous();
         const Vec3* values = reinterpret_cast<const Vec3*>(forces.data_ptr<double>());
         result.forces.assign(values, values + beads);
+    }
+
+    /** Beads and their pairs, as the module takes them. */
+    struct Graph {
+        torch::Tensor positions, box, types, rows, columns;
+    };
+
+    void callModule(const Graph& graph, const std::vector<torch::Tensor>& parameters, torch::Tensor& energy,
+                    torch::Tensor& forces) {
+        std::vector<torch::jit::IValue> arguments{graph.positions};
+        if (suppliesNeighbors() || settings.periodic)
+            arguments.emplace_back(graph.box);
+        if (suppliesNeighbors())
+            arguments.insert(arguments.end(), {graph.types, graph.rows, graph.columns});
+        arguments.insert(arguments.end(), parameters.begin(), parameters.end());
+        readOutput(module.forward(arguments), graph.positions.size(0), energy, forces);
+    }
+
+    /** A module returns one energy, so each replica is evaluated by itself. */
+    std::vector<double> computeReplicaEnergies(const Graph& all, const std::vector<torch::Tensor>& parameters,
+                                               double total) {
+        if (settings.replicas == 1)
+            return {total};
+        std::vector<double> energies;
+        const int64_t beads = all.positions.size(0) / settings.replicas;
+        for (int64_t begin = 0; begin < all.positions.size(0); begin += beads) {
+            const torch::Tensor inside = all.rows.ge(begin).logical_and(all.rows.lt(begin + beads));
+            torch::Tensor energy, forces;
+            callModule({all.positions.narrow(0, begin, beads), all.box, all.types.narrow(0, begin, beads),
+                        all.rows.masked_select(inside) - begin, all.columns.masked_select(inside) - begin},
+                       parameters, energy, forces);
+            energies.push_back(energy.to(torch::kFloat64).item<double>());
+        }
+        return energies;
     }
 
     bool isDifferentiated(const std::string& name) const {

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import openmm
+from numpy.typing import NDArray
 
 from openmmcg import _openmmcg
 from openmmcg.model_file import describe_module, to_bytes
@@ -50,10 +53,13 @@ class CGForce(openmm.Force):
         A file written by :meth:`openmmcg.CGPotential.save`, its bytes, or a ``torch.jit.ScriptModule`` that follows
         one of the contracts of docs/model-contract.md.
     types
-        The bead type of each bead, by name or by index into the model's bead types; not needed where the model has
-        one type only.
+        The bead type of each bead, by name or by index into the model's bead types, or of each bead of one replica;
+        not needed where the model has one type only.
     particles
         The particles that are beads, in the order of ``types``; all of the System's particles by default.
+    replicas
+        The beads are this many copies of one system, one after the other (``[replicas * n]``). They do not see each
+        other, wherever they are: the energy is the sum of theirs.
     periodic
         Whether distances are those of the minimum image. The cutoff may be at most half the smallest box width.
     engine
@@ -92,6 +98,7 @@ class CGForce(openmm.Force):
         *,
         types: Sequence[int | str] | None = None,
         particles: Sequence[int] | None = None,
+        replicas: int = 1,
         periodic: bool = False,
         engine: str = "auto",
         **module_options: Any,
@@ -111,6 +118,7 @@ class CGForce(openmm.Force):
         if engine == "torchscript" or not self.hasCompiledNetwork():
             _import_torch()
         self.setUsesPeriodicBoundaryConditions(periodic)
+        self.replicas = replicas
         if particles is not None:
             self.setParticles(particles)
         if types is not None:
@@ -178,11 +186,11 @@ class CGForce(openmm.Force):
         _openmmcg.set_particles(self._address, [int(particle) for particle in particles])
 
     def getTypes(self) -> list[int]:
-        """The bead type of each bead; empty: all are the model's only type."""
+        """The bead type of each bead, or of those of one replica; empty: all are the model's only type."""
         return _openmmcg.get_types(self._address)
 
     def setTypes(self, types: Sequence[int | str]) -> None:
-        """Give the bead type of each bead, by name or index."""
+        """Give the bead type of each bead, or of each bead of one replica, by name or index."""
         known = {name: index for index, name in enumerate(self.getBeadTypes())}
         indices = []
         for bead, type_ in enumerate(types):
@@ -192,6 +200,27 @@ class CGForce(openmm.Force):
                 )
             indices.append(known[type_] if isinstance(type_, str) else int(type_))
         _openmmcg.set_types(self._address, indices)
+
+    @property
+    def replicas(self) -> int:
+        """How many copies of one system the beads are."""
+        return _openmmcg.get_replicas(self._address)
+
+    @replicas.setter
+    def replicas(self, replicas: int) -> None:
+        _openmmcg.set_replicas(self._address, operator.index(replicas))
+
+    def replica_energies(self, context: openmm.Context) -> NDArray[np.float64]:
+        """The energy of each replica ``[replicas]`` in kJ/mol, of this force at the present positions of a Context.
+
+        They are computed anew; no step is slower for it. The TorchScript engine evaluates one replica after the other.
+
+        Raises
+        ------
+        openmm.OpenMMException
+            Where the Context does not hold this force.
+        """
+        return _openmmcg.get_replica_energies(self._address, int(context.this))
 
     def setUsesPeriodicBoundaryConditions(self, periodic: bool) -> None:
         """Whether distances are those of the minimum image."""

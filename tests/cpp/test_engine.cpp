@@ -72,25 +72,30 @@ double shortestDistance(const Vec3& a, const Vec3& b, const Box& box) {
     return std::sqrt(best);
 }
 
-void neighborListFindsEveryPairOnce() {
+void neighborListFindsEveryPairOnce(int replicas) {
     const double cutoff = 0.6;
+    const int beads = 120, beadsOfReplica = beads / replicas;
     for (const auto& [name, box] : boxes)
         for (int threads : {1, 3}) {
-            const auto positions = scatter(120, box, 7);
+            const auto positions = scatter(beads, box, 7);
             std::set<std::pair<int, int>> expected, found;
-            for (int i = 0; i < 120; i++)
-                for (int j = i + 1; j < 120; j++)
-                    if (shortestDistance(positions[i], positions[j], box) < cutoff)
+            for (int i = 0; i < beads; i++)
+                for (int j = i + 1; j < beads; j++)
+                    if (i / beadsOfReplica == j / beadsOfReplica &&
+                        shortestDistance(positions[i], positions[j], box) < cutoff)
                         expected.insert({i, j});
             Parallel parallel(threads);
-            NeighborList list(cutoff, 0.1, parallel);
+            NeighborList list(cutoff, 0.1, parallel, replicas);
             require(list.update(positions, vectorsOf(box)), "the first update builds");
             require(!list.update(positions, vectorsOf(box)), "the list stays valid while nothing moves");
             const auto& order = list.getOrder();
+            for (int i = 0; i < beads; i++)
+                require(order[i] / beadsOfReplica == i / beadsOfReplica, "the beads of a replica stay together");
             for (const auto& share : list.getShares())
                 for (int i = share.begin; i < share.end; i++)
                     for (int k = share.first[i - share.begin]; k < share.first[i - share.begin + 1]; k++) {
                         const int a = order[i], b = order[share.neighbors[k]];
+                        require(a / beadsOfReplica == b / beadsOfReplica, "beads of different replicas are paired");
                         const bool own = k < share.middle[i - share.begin];
                         require(own == (share.neighbors[k] >= share.begin && share.neighbors[k] < share.end),
                                 "own and foreign neighbors are kept apart");
@@ -227,7 +232,7 @@ void base64GoesBothWays() {
 int main(int, char** arguments) {
     try {
         const auto model = ModelArchive::fromFile(arguments[1]);
-        neighborListFindsEveryPairOnce();
+        for (int replicas : {1, 4, 120}) neighborListFindsEveryPairOnce(replicas);
         forcesAreMinusTheGradient(model);
         energyIsComputedOnlyWhenAskedFor(model);
         threadsAndPrecisionsAgree(model);

@@ -214,9 +214,10 @@ class CGPotential:
         self,
         topology: app.Topology,
         *,
+        replicas: int = 1,
         periodic: bool | None = None,
         engine: str = "auto",
-        remove_center_of_mass_motion: bool = True,
+        remove_center_of_mass_motion: bool | None = None,
     ) -> openmm.System:
         """Build a System of the beads of a topology: particles, priors, and the network as a ``CGForce``.
 
@@ -224,19 +225,25 @@ class CGPotential:
         ----------
         topology : openmm.app.Topology
             One atom per bead, named as its bead type. Beads one or two bonds apart are excluded from the priors.
+        replicas : int
+            How many copies of the topology's beads the System holds, one after the other. They do not see each other,
+            see `openmmcg.replicas.replicate_system`.
         periodic : bool, optional
             By default, whether the topology has a periodic box.
         engine : {"auto", "native", "torchscript"}
             See `openmmcg.CGForce`.
-        remove_center_of_mass_motion : bool
-            Whether to add a ``CMMotionRemover``.
+        remove_center_of_mass_motion : bool, optional
+            Whether to add a ``CMMotionRemover``; by default with one replica. It would couple several, because it
+            removes the motion of all of them together.
 
         Raises
         ------
         ValueError
-            An atom's name is no bead type, the cutoff exceeds half the box, or there is no box to be periodic in.
+            An atom's name is no bead type, the cutoff exceeds half the box, there is no box to be periodic in, or
+            a ``CMMotionRemover`` is wanted for several replicas.
         """
         from openmmcg.force import CGForce
+        from openmmcg.replicas import replicate_system
 
         types = self.find_types(topology)
         vectors = topology.getPeriodicBoxVectors()
@@ -253,9 +260,9 @@ class CGPotential:
         bonds = [(first.index, second.index) for first, second in topology.bonds()]
         add_priors(system, self._file.priors, types, bonds, periodic)
         system.addForce(CGForce(self.to_bytes(), types=types, periodic=periodic, engine=engine))
-        if remove_center_of_mass_motion:
+        if remove_center_of_mass_motion or (remove_center_of_mass_motion is None and replicas == 1):
             system.addForce(openmm.CMMotionRemover())
-        return system
+        return system if replicas == 1 else replicate_system(system, replicas)
 
     def _check_box(self, vectors: unit.Quantity | None) -> None:
         if vectors is None:

@@ -7,6 +7,9 @@ move to another machine or platform), the settings of the run, and the time it t
 The checkpoint is written first, by renaming a complete file over the old one, and then the frame and the line
 are appended. So whatever the moment of an interruption, the checkpoint holds all that is needed to complete
 the other two files, and no frame is lost, doubled or out of step.
+
+Replicas that are integrated together have frames and a log each, `water.0.h5` and `water.0.csv` and so on, and one
+checkpoint.
 """
 
 from openmmcg.resumable.checkpoint import Checkpoint, checkpoint_path, read_checkpoint

@@ -46,7 +46,6 @@ class Record:
     `box` is None when the System is not periodic, `forces` when they were not asked for.
     """
 
-    state: openmm.State
     positions: NDArray[np.float64]
     box: NDArray[np.float64] | None
     forces: NDArray[np.float64] | None
@@ -67,11 +66,15 @@ class Recorder:
         and thirty standard deviations of the fluctuations that a kinetic temperature has by itself.
     forces : bool
         Whether records contain forces.
+    single : openmm.Context, optional
+        Where `context` holds replicas, a Context of one of them. Each record is taken in it, so that it is what
+        OpenMM says of that replica alone.
     """
 
-    def __init__(self, context: openmm.Context, temperature: float, forces: bool):
-        system = context.getSystem()
+    def __init__(self, context: openmm.Context, temperature: float, forces: bool, single: openmm.Context | None = None):
+        system = (context if single is None else single).getSystem()
         self._context = context
+        self._single = single
         self._forces = forces
         self._periodic = system.usesPeriodicBoundaryConditions()
         self._degrees_of_freedom = degrees_of_freedom(system)
@@ -80,8 +83,8 @@ class Recorder:
         # The kinetic temperature of f degrees of freedom fluctuates by √(2/f) of itself.
         self._highest_temperature = temperature * (10 + 30 * math.sqrt(2 / self._degrees_of_freedom))
 
-    def advance(self, steps: int) -> Record:
-        """Integrate and take a record.
+    def advance(self, steps: int) -> list[Record]:
+        """Integrate and take a record, or one of each replica.
 
         Raises
         ------
@@ -90,33 +93,50 @@ class Recorder:
         """
         try:
             self._context.getIntegrator().step(steps)
-            record = self.record()
+            records = self.records()
         except openmm.OpenMMException as error:
             # OpenMM says "NaN" and a force may say that something is not finite; all else is not about
             # stability.
             if "nan" not in str(error).lower() and "finite" not in str(error):
                 raise
             raise UnstableSimulationError(str(error)) from error
-        if not np.isfinite(record.positions).all():
-            raise UnstableSimulationError("positions are not finite")
-        if not math.isfinite(record.potential_energy + record.kinetic_energy):
-            raise UnstableSimulationError("the energy is not finite")
-        if record.temperature > self._highest_temperature:
-            raise UnstableSimulationError(
-                f"the temperature is {record.temperature:.4g} K, beyond {self._highest_temperature:.4g} K"
-            )
-        return record
+        for index, record in enumerate(records):
+            problem = self._problem(record)
+            if problem is not None:
+                raise UnstableSimulationError(problem if self._single is None else f"in replica {index}, {problem}")
+        return records
 
-    def record(self) -> Record:
-        """Take a record of the context as it is."""
-        state = self._context.getState(
-            positions=True,
-            velocities=True,
-            forces=self._forces,
-            energy=True,
-            parameters=True,
-            integratorParameters=True,
-        )
+    def state(self) -> openmm.State:
+        """All that is needed to go on from here."""
+        return self._context.getState(positions=True, velocities=True, parameters=True, integratorParameters=True)
+
+    def records(self) -> list[Record]:
+        """Take a record of the context as it is, or one of each replica."""
+        if self._single is None:
+            return [self._record(self._context)]
+        state = self._context.getState(positions=True, velocities=True)
+        positions, velocities = state.getPositions(asNumpy=True), state.getVelocities(asNumpy=True)
+        self._single.setPeriodicBoxVectors(*state.getPeriodicBoxVectors())
+        self._single.setTime(state.getTime())
+        particles = self._single.getSystem().getNumParticles()
+        records = []
+        for begin in range(0, len(positions), particles):
+            self._single.setPositions(positions[begin : begin + particles])
+            self._single.setVelocities(velocities[begin : begin + particles])
+            records.append(self._record(self._single))
+        return records
+
+    def _problem(self, record: Record) -> str | None:
+        if not np.isfinite(record.positions).all():
+            return "positions are not finite"
+        if not math.isfinite(record.potential_energy + record.kinetic_energy):
+            return "the energy is not finite"
+        if record.temperature > self._highest_temperature:
+            return f"the temperature is {record.temperature:.4g} K, beyond {self._highest_temperature:.4g} K"
+        return None
+
+    def _record(self, context: openmm.Context) -> Record:
+        state = context.getState(positions=True, forces=self._forces, energy=True)
         box = forces = None
         if self._periodic:
             box = state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer)
@@ -124,7 +144,6 @@ class Recorder:
             forces = state.getForces(asNumpy=True).value_in_unit(unit.kilojoule_per_mole / unit.nanometer)
         kinetic_energy = state.getKineticEnergy().value_in_unit(unit.kilojoule_per_mole)
         return Record(
-            state=state,
             positions=state.getPositions(asNumpy=True).value_in_unit(unit.nanometer),
             box=box,
             forces=forces,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -48,10 +48,12 @@ class ResumableRun:
     Parameters
     ----------
     path : path
-        Where the frames go.
+        Where the frames go, and beside it the checkpoint.
     settings : mapping
         Everything that makes this run what it is, except its length: plain numbers and texts. A run is
         resumed only with equal settings.
+    trajectories : sequence of path, optional
+        Where the frames of each replica go, instead of `path`.
     resume : bool
         Whether to go on with the run at `path` when there is one.
 
@@ -77,9 +79,16 @@ class ResumableRun:
             run.advance(context, writer, frames=100, steps_per_frame=500, temperature=300.0)
     """
 
-    def __init__(self, path: str | Path, settings: Mapping[str, Any], *, resume: bool = True):
+    def __init__(
+        self,
+        path: str | Path,
+        settings: Mapping[str, Any],
+        *,
+        trajectories: Sequence[Path] | None = None,
+        resume: bool = True,
+    ):
         self.path = Path(path)
-        self._files = (self.path, log_path(self.path), checkpoint_path(self.path))
+        self._trajectories = [self.path] if trajectories is None else list(trajectories)
         if not self.path.parent.is_dir():
             raise FileNotFoundError(f"the folder {self.path.parent} does not exist; create it first")
         # As they will be read back.
@@ -89,7 +98,8 @@ class ResumableRun:
             self._checkpoint = read_checkpoint(self.path)
             self._check_resumption(self._checkpoint)
         else:
-            for file in filter(Path.exists, self._files):
+            logs = [log_path(trajectory) for trajectory in self._trajectories]
+            for file in filter(Path.exists, [*self._trajectories, *logs, checkpoint_path(self.path)]):
                 raise FileExistsError(
                     f"{file} exists and is not of a run to be resumed; choose another path or move it away"
                 )
@@ -107,7 +117,9 @@ class ResumableRun:
     def complete(self, frames: int) -> bool:
         """Whether `frames` frames have been made and written."""
         # A line of the log is written after its frame, so the frames are there too.
-        return self.frames >= frames and self.path.exists() and len(log_lines(self.path)) >= frames
+        return self.frames >= frames and all(
+            trajectory.exists() and len(log_lines(trajectory)) >= frames for trajectory in self._trajectories
+        )
 
     def random_seed(self, seed: int) -> int:
         """A seed for the integrator, another at every resumption, which else would repeat the same noise."""
@@ -121,6 +133,7 @@ class ResumableRun:
         *,
         temperature: float,
         equilibration_steps: int = 0,
+        single: openmm.Context | None = None,
         progress: bool = True,
     ) -> None:
         """Take the state of `context`, after some steps of equilibration, as the start, at time 0.
@@ -131,15 +144,15 @@ class ResumableRun:
         ----------
         context : openmm.Context
             With positions, velocities and box.
-        temperature : float
-            K, see `advance`.
+        temperature, single
+            See `advance`.
 
         Raises
         ------
         UnstableSimulationError
             As `advance`.
         """
-        recorder = Recorder(context, temperature, forces=False)
+        recorder = Recorder(context, temperature, False, single)
         silent = not progress or equilibration_steps == 0
         with tqdm(total=equilibration_steps, desc="equilibration", unit="step", disable=silent) as bar:
             for done in range(0, equilibration_steps, 100):
@@ -148,17 +161,16 @@ class ResumableRun:
                 bar.update(steps)
         context.setTime(0.0)
         context.setStepCount(0)
-        state = openmm.XmlSerializer.serialize(recorder.record().state)
-        self._save(Checkpoint(settings=self._settings, state=state))
+        self._save(Checkpoint(settings=self._settings, state=openmm.XmlSerializer.serialize(recorder.state())))
 
     def advance(
         self,
         context: openmm.Context,
-        writer: FrameSink,
-        *,
+        *writers: FrameSink,
         frames: int,
         steps_per_frame: int,
         temperature: float,
+        single: openmm.Context | None = None,
         forces: bool = False,
         progress: bool = True,
         description: str = "simulation",
@@ -169,11 +181,13 @@ class ResumableRun:
         ----------
         context : openmm.Context
             Its state is replaced by that of the checkpoint.
-        writer : FrameSink
+        *writers : FrameSink
             A frame is appended every `steps_per_frame` steps; the start is not a frame. Positions are not
-            wrapped into the box.
+            wrapped into the box. One for each replica, in the order of the trajectories.
         temperature : float
             K, at which the simulation is supposed to be.
+        single : openmm.Context, optional
+            A Context of one replica, where `context` holds several; its state is replaced at every frame.
         forces : bool
             Whether forces are written with the frames.
         description : str
@@ -186,34 +200,37 @@ class ResumableRun:
             (ten times, and thirty standard deviations of its natural fluctuations). The frames before are
             kept.
         ValueError
-            When the run was not begun, or when `writer` or the log do not hold the frames of the checkpoint.
+            When the run was not begun, or when writers or logs do not hold the frames of the checkpoint.
         """
         if self._checkpoint is None:
             raise ValueError("the run was not begun; call begin(context) first")
         context.setState(openmm.XmlSerializer.deserialize(self._checkpoint.state))
-        recorder = Recorder(context, temperature, forces)
-        self._catch_up(recorder.record(), writer)
+        recorder = Recorder(context, temperature, forces, single)
+        for path, writer, record in zip(self._trajectories, writers, recorder.records(), strict=True):
+            self._catch_up(path, writer, record)
         with tqdm(total=frames, initial=self.frames, desc=description, unit="frame", disable=not progress) as bar:
             while self.frames < frames:
                 started = perf_counter()
                 try:
-                    record = recorder.advance(steps_per_frame)
+                    records = recorder.advance(steps_per_frame)
                 except UnstableSimulationError as error:
                     raise self._failure(str(error)) from error
                 seconds = perf_counter() - started
                 self._save(
                     Checkpoint(
                         settings=self._settings,
-                        state=openmm.XmlSerializer.serialize(record.state),
+                        state=openmm.XmlSerializer.serialize(recorder.state()),
                         frames=self.frames + 1,
                         steps=self._checkpoint.steps + steps_per_frame,
                         seconds=self._checkpoint.seconds + seconds,
                     )
                 )
-                writer.append(record.positions, record.box, record.time, record.forces)
-                append_to_log(self.path, record)
+                for path, writer, record in zip(self._trajectories, writers, records, strict=True):
+                    writer.append(record.positions, record.box, record.time, record.forces)
+                    append_to_log(path, record)
+                mean_temperature = sum(record.temperature for record in records) / len(records)
                 milliseconds = 1000 * seconds / steps_per_frame
-                bar.set_postfix_str(f"{record.temperature:.0f} K, {milliseconds:.3g} ms/step")
+                bar.set_postfix_str(f"{mean_temperature:.0f} K, {milliseconds:.3g} ms/step")
                 bar.update()
 
     def _check_resumption(self, checkpoint: Checkpoint) -> None:
@@ -229,18 +246,19 @@ class ResumableRun:
                 f"those, choose another path, or {self._begin_anew()}"
             )
         # Of the first frame, the interruption may have come before the file was made.
-        if checkpoint.frames > 1 and not self.path.exists():
+        missing = [trajectory for trajectory in self._trajectories if not trajectory.exists()]
+        if checkpoint.frames > 1 and missing:
             raise FileNotFoundError(
-                f"{self.path} is missing although it has a checkpoint; bring it back, or {self._begin_anew()}"
+                f"{missing[0]} is missing although it has a checkpoint; bring it back, or {self._begin_anew()}"
             )
 
     def _begin_anew(self) -> str:
-        return f"delete {', '.join(str(file) for file in self._files)} to begin anew"
+        return f"delete {checkpoint_path(self.path)} and the frames and logs of this run to begin anew"
 
-    def _catch_up(self, last: Record, writer: FrameSink) -> None:
+    def _catch_up(self, path: Path, writer: FrameSink, last: Record) -> None:
         """Complete what an interruption after the checkpoint was written left undone."""
-        lines = log_lines(self.path)
-        for file, count in ((self.path, len(writer)), (log_path(self.path), len(lines))):
+        lines = log_lines(path)
+        for file, count in ((path, len(writer)), (log_path(path), len(lines))):
             if not max(self.frames - 1, 0) <= count <= self.frames:
                 raise ValueError(
                     f"{file} holds {count} frames, its checkpoint {self.frames}; they do not belong "
@@ -250,14 +268,14 @@ class ResumableRun:
             writer.append(last.positions, last.box, last.time, last.forces)
         if len(lines) < self.frames:
             # Written as a whole, because the interruption may have left half a line.
-            replace_log(self.path, lines, last)
+            replace_log(path, lines, last)
 
     def _failure(self, reason: str) -> UnstableSimulationError:
         assert self._checkpoint is not None
         message = (
             f"the simulation became unstable on the way to frame {self.frames}: {reason}. The {self.frames} "
-            f"frames before it are kept in {self.path}. Start from minimised positions, take a smaller time "
-            "step, or train the potential on more data"
+            f"frames before it are kept beside {checkpoint_path(self.path)}. Start from minimised positions, take a "
+            "smaller time step, or train the potential on more data"
         )
         self._save(replace(self._checkpoint, failure=message))
         return UnstableSimulationError(message)

@@ -51,5 +51,6 @@ def _types_of_force(system: openmm.System) -> BeadTypes | None:
         names, particles = network.getBeadTypes(), network.getParticles()
         everything = list(range(system.getNumParticles()))
         if names and particles in ([], everything):
-            return BeadTypes(network.getTypes() or [0] * len(everything), names)
+            types = network.getTypes() or [0]
+            return BeadTypes(types * (len(everything) // len(types)), names)
     return None

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import openmm
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from openmm import unit
 
 from openmmcg.context import check_box, check_positions, create_context
 from openmmcg.frames import FrameWriter
+from openmmcg.replicas import replicate_system
 from openmmcg.resumable import ResumableRun, system_fingerprint
 from openmmcg.simulation.beads import bead_types
-from openmmcg.simulation.result import RunResult, read_result
+from openmmcg.simulation.result import RunResult, read_result, trajectory_paths
 
 
 def run(
@@ -44,12 +47,19 @@ def run(
     beside it. The run may be stopped at any moment; called again with the same arguments, it goes on where it
     was, on whatever platform. A finished run returns at once; a longer `duration` makes it longer.
 
+    From positions of several replicas, as many copies of the System, which do not see each other, are integrated
+    together in one Context, with velocities of their own. For small systems that is much faster than one after the
+    other. Each has its frames and its log: for the path ``cg.h5md``, ``cg.0.h5md`` and ``cg.0.csv`` and so on.
+
     Parameters
     ----------
     system : openmm.System
-        For example from `CGPotential.create_system`.
-    positions : array [N, 3]
-        Where to start, nm; see `minimise` where beads may overlap.
+        For example from `CGPotential.create_system`. Also where there are replicas it is that of one copy, and must
+        hold nothing that would couple them, such as a CMMotionRemover, see
+        `openmmcg.replicas.replicate_system`.
+    positions : array [N, 3] or [replicas, N, 3]
+        Where to start, nm; see `minimise` where beads may overlap. Frames of a trajectory make replicas:
+        ``Frames("start.h5md").positions[::10]``.
     box : array [3, 3] or None
         Box vectors as rows in OpenMM's reduced form, nm; None for a System that is not periodic.
     path : path
@@ -92,8 +102,8 @@ def run(
     ------
     ValueError
         Before any step: for positions that are not finite or not one per particle, a box that does not fit
-        the System, an energy that is not finite, times that are not multiples of each other, or when the run
-        at `path` was begun with other arguments or another System.
+        the System, an energy that is not finite, times that are not multiples of each other, a System that cannot
+        have replicas, or when the run at `path` was begun with other arguments or another System.
     FileExistsError
         When `path` exists and is not of a run to be resumed; nothing is overwritten.
     UnstableSimulationError
@@ -116,6 +126,15 @@ def run(
     ...     result = run(system, start, None, path, duration=1.0, interval=0.1, progress=False)
     >>> result.frames, result.stable
     (10, True)
+
+    Three of them:
+
+    >>> starts = [[[0.0, 0.0, 0.0]], [[0.1, 0.0, 0.0]], [[0.0, 0.2, 0.0]]]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = f"{folder}/traps.h5"
+    ...     result = run(system, starts, None, path, duration=1.0, interval=0.1, progress=False)
+    >>> [replica.path.name for replica in result.replicas]
+    ['traps.0.h5', 'traps.1.h5', 'traps.2.h5']
     """
     steps_per_frame = _multiple(interval, time_step, "interval", "time_step")
     frames = _multiple(duration, interval, "duration", "interval")
@@ -124,7 +143,9 @@ def run(
         raise ValueError(f"temperature and friction must be positive, not {temperature:g} K and {friction:g} 1/ps")
     if ensemble not in ("NVT", "NVE"):
         raise ValueError(f"ensemble must be 'NVT' or 'NVE', not {ensemble!r}")
-    check_positions(system, positions)
+    start = np.asarray(positions, dtype=np.float64)
+    replicas = len(start) if start.ndim == 3 else None
+    _check_start(system, start)
     check_box(system, box)
     beads = bead_types(system, types, type_names)
     settings = {
@@ -137,39 +158,66 @@ def run(
         "friction": float(friction) if ensemble == "NVT" else None,
         "seed": int(seed),
     }
-    simulation = ResumableRun(path, settings, resume=resume)
+    whole, single = system, None
+    if replicas is not None:
+        settings["replicas"] = replicas
+        whole = replicate_system(system, replicas)
+    trajectories = trajectory_paths(path, replicas)
+    simulation = ResumableRun(path, settings, trajectories=trajectories, resume=resume)
     if simulation.complete(frames):
         return read_result(path)
 
-    if ensemble == "NVT":
-        integrator = openmm.LangevinMiddleIntegrator(temperature, friction, time_step)
-        integrator.setRandomNumberSeed(simulation.random_seed(seed))
-    else:
-        integrator = openmm.VerletIntegrator(time_step)
-    context = create_context(system, integrator, positions, box, platform, threads)
+    def integrator() -> openmm.Integrator:
+        if ensemble == "NVE":
+            return openmm.VerletIntegrator(time_step)
+        thermostat = openmm.LangevinMiddleIntegrator(temperature, friction, time_step)
+        thermostat.setRandomNumberSeed(simulation.random_seed(seed))
+        return thermostat
+
+    context = create_context(whole, integrator(), start.reshape(-1, 3), box, platform, threads)
+    if replicas is not None:
+        single = create_context(system, integrator(), start[0], box, platform, threads)
     if not simulation.begun:
         context.setVelocitiesToTemperature(temperature, simulation.random_seed(seed))
-        simulation.begin(context, temperature=temperature, equilibration_steps=equilibration_steps, progress=progress)
-    with FrameWriter(
-        path,
-        names=[beads.type_names[bead_type] for bead_type in beads.types],
-        types=beads.types,
-        type_names=beads.type_names,
-        masses=[system.getParticleMass(i).value_in_unit(unit.dalton) for i in range(system.getNumParticles())],
-        temperature=temperature,
-        forces=False,
-        periodic=system.usesPeriodicBoundaryConditions(),
-        resume=True,
-    ) as writer:
+        simulation.begin(
+            context,
+            temperature=temperature,
+            equilibration_steps=equilibration_steps,
+            single=single,
+            progress=progress,
+        )
+    content = {
+        "names": [beads.type_names[bead_type] for bead_type in beads.types],
+        "types": beads.types,
+        "type_names": beads.type_names,
+        "masses": [system.getParticleMass(i).value_in_unit(unit.dalton) for i in range(system.getNumParticles())],
+        "temperature": temperature,
+        "forces": False,
+        "periodic": system.usesPeriodicBoundaryConditions(),
+    }
+    with ExitStack() as stack:
+        writers = [stack.enter_context(FrameWriter(file, **content, resume=True)) for file in trajectories]
         simulation.advance(
             context,
-            writer,
+            *writers,
             frames=frames,
             steps_per_frame=steps_per_frame,
             temperature=temperature,
+            single=single,
             progress=progress,
         )
     return read_result(path)
+
+
+def _check_start(system: openmm.System, positions: NDArray[np.float64]) -> None:
+    if positions.ndim != 3:
+        check_positions(system, positions)
+        return
+    for replica, start in enumerate(positions):
+        try:
+            check_positions(system, start)
+        except ValueError as error:
+            raise ValueError(f"replica {replica}: {error}") from None
 
 
 def _multiple(whole: float, part: float, whole_name: str, part_name: str, least: int = 1) -> int:

@@ -64,6 +64,7 @@ void CommonCGForceKernel::initialize(ContextImpl& context, const Program& source
     if (beads == 0)
         return;
     periodic = settings.periodic;
+    replicas = settings.replicas;
     cutoff = source.cutoff;
     types = source.types;
     const int beadsPerReplica = beads / replicas, atoms = context.getSystem().getNumParticles();
@@ -367,6 +368,16 @@ double CommonCGForceKernel::execute(ContextImpl& context, bool forces, bool ener
         candidateCounts.download(counts);
         setCapacity(std::min(beads / replicas - 1, *std::max_element(counts.begin(), counts.end()) * 5 / 4 + 8));
     }
+}
+
+std::vector<double> CommonCGForceKernel::computeReplicaEnergies(ContextImpl& context) {
+    std::vector<double> energies(replicas, 0);
+    if (beads == 0)
+        return energies;
+    execute(context, false, true);
+    ContextSelector selector(compute);
+    replicaEnergies.download(energies, true);
+    return energies;
 }
 
 }  // namespace OpenMMCG

@@ -21,6 +21,7 @@ public:
                     const std::vector<int>& particles) override;
     void setProgram(const Program& program) override;
     double execute(OpenMM::ContextImpl& context, bool forces, bool energy) override;
+    std::vector<double> computeReplicaEnergies(OpenMM::ContextImpl& context) override;
 
 private:
     class ForceInfo;

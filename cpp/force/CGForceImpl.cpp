@@ -205,6 +205,8 @@ double CGForceImpl::computeForce(ContextImpl& context, const std::vector<Vec3>& 
 }
 
 std::vector<double> CGForceImpl::getReplicaEnergies(ContextImpl& context) {
+    if (usesKernel)
+        return kernel.getAs<CalcCGForceKernel>().computeReplicaEnergies(context);
     std::vector<Vec3> positions;
     context.getPositions(positions);
     evaluate(context, positions, false, true, true);

@@ -28,6 +28,8 @@ public:
      * @return 0; the energy is added on the device
      */
     virtual double execute(OpenMM::ContextImpl& context, bool forces, bool energy) = 0;
+    /** The energies of the replicas at the Context's positions, kJ/mol. */
+    virtual std::vector<double> computeReplicaEnergies(OpenMM::ContextImpl& context) = 0;
 };
 
 }  // namespace OpenMMCG

@@ -10,7 +10,7 @@ import torch
 from openmm import unit
 
 from openmmcg import CGPotential
-from openmmcg.potentials import SchNet
+from openmmcg.potentials import GNN, PaiNN, SchNet
 
 PLATFORMS = [openmm.Platform.getPlatform(i).getName() for i in range(openmm.Platform.getNumPlatforms())]
 GPU_PLATFORMS = [name for name in ("OpenCL", "CUDA") if name in PLATFORMS]
@@ -64,11 +64,20 @@ def box(request):
     return BOXES[request.param]
 
 
+NETWORKS = {"schnet": SchNet, "gnn": GNN, "painn": PaiNN}
+
+
+def random_network(types, *, network="schnet", **options):
+    """A network that nobody trained, with forces of a liquid's size."""
+    neighbors = {"schnet": 1, "gnn": 1, "painn": 10}[network]
+    options = {"channels": 24, "blocks": 2, "cutoff": 0.6, "neighbors": neighbors, "energy_scale": 5.0, **options}
+    return NETWORKS[network](types=types, **options)
+
+
 def random_potential(seed=0, *, bead_types=(("A", 20.0), ("B", 30.0)), priors=(), **options) -> CGPotential:
-    """A SchNet that nobody trained, with forces of a liquid's size."""
+    """The potential of a random network, by default a SchNet."""
     torch.manual_seed(seed)
-    options = {"channels": 24, "blocks": 2, "cutoff": 0.6, "neighbors": 1, "energy_scale": 5.0, **options}
-    network = SchNet(types=len(bead_types), **options)
+    network = random_network(len(bead_types), **options)
     return CGPotential(network, list(bead_types), priors=priors, temperature=300)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import difference, exact, images, random_potential, scatter
 
-from openmmcg.potentials import GaussianBasis, SchNet, compile_network
+from openmmcg.potentials import GaussianBasis, PaiNN, SchNet, compile_network
 from openmmcg.potentials.compiled import tabulate
 from openmmcg.potentials.networks import Filter
 
@@ -15,6 +15,10 @@ NETWORKS = {
     "gaussian tanh": {},
     "exponential softplus": {"basis": "exponential_normal", "basis_start": 0.15, "activation": "shifted_softplus"},
     "three blocks of odd width": {"blocks": 3, "channels": 7, "output_channels": 5},
+    "gnn": {"network": "gnn"},
+    "painn": {"network": "painn"},
+    "painn of one block": {"network": "painn", "blocks": 1},
+    "painn of three blocks, softplus": {"network": "painn", "blocks": 3, "activation": "shifted_softplus"},
 }
 
 
@@ -38,6 +42,7 @@ class Interpreter:
             displacements = displacements + torch.tensor(images(raw, box) - raw)
         distances = displacements.norm(dim=1)
         inside = distances.detach() < self.description["cutoff"]
+        directions = displacements[inside] / distances[inside, None]
         pairs = distances[inside], rows[inside], columns[inside]
         values = {}
         for operation in self.description["operations"]:
@@ -48,31 +53,62 @@ class Interpreter:
             values[operation["output"]] = {
                 "embedding": lambda a, o: a["weight"][torch.tensor(types)],
                 "dense": lambda a, o: self.dense(values[o["input"]], a, o["activation"]),
+                "activation": lambda a, o: self.activate(values[o["input"]], o["activation"]),
                 "convolution": lambda a, o: self.convolution(values[o["input"]], a["table"], pairs),
+                "vector_convolution": lambda a, o: self.vector_convolution(
+                    values[o["input"]], a["table"], pairs, directions
+                ),
+                "product": lambda a, o: self.product(*(values[i] for i in o["inputs"])),
+                "inner_product": lambda a, o: torch.einsum("idc,idc->ic", *(values[i] for i in o["inputs"])),
                 "sum": lambda a, o: sum(values[i] for i in o["inputs"]),
             }[kind](arrays, operation)
         raise AssertionError("the program has no readout")
 
-    @staticmethod
-    def dense(x, arrays, activation):
-        y = x @ arrays["weight"] + arrays.get("bias", 0.0)
-        functions = {"tanh": torch.tanh, "shifted_softplus": lambda y: torch.log((1 + torch.exp(y)) / 2)}
-        return y if activation == "identity" else functions[activation](y)
+    def dense(self, x, arrays, activation):
+        return self.activate(x @ arrays["weight"] + arrays.get("bias", 0.0), activation)
 
-    def convolution(self, x, table, pairs):
-        distances, rows, columns = pairs
+    @staticmethod
+    def activate(x, activation):
+        return {
+            "identity": lambda: x,
+            "tanh": lambda: torch.tanh(x),
+            "shifted_softplus": lambda: torch.log((1 + torch.exp(x)) / 2),
+            "silu": lambda: x / (1 + torch.exp(-x)),
+            "square_root": lambda: (x + 1e-8) ** 0.5,
+        }[activation]()
+
+    @staticmethod
+    def product(scalar, value):
+        return torch.einsum("ic,idc->idc" if value.dim() == 3 else "ic,ic->ic", scalar, value)
+
+    def filters(self, table, distances):
         place = distances / self.description["cutoff"] * (len(table) - 1)
         k = place.detach().floor().long()
         t = (place - k)[:, None]
-        filters = (
+        return (
             (1 + 2 * t) * (1 - t) ** 2 * table[k, 0]
             + t * (1 - t) ** 2 * table[k, 1]
             + t**2 * (3 - 2 * t) * table[k + 1, 0]
             + t**2 * (t - 1) * table[k + 1, 1]
         )
+
+    def convolution(self, x, table, pairs):
+        distances, rows, columns = pairs
+        filters = self.filters(table, distances)
+        if x.dim() == 3:
+            filters = filters[:, None]
         return torch.zeros_like(x).index_add(
             0, torch.cat([rows, columns]), torch.cat([filters * x[columns], filters * x[rows]])
         )
+
+    def vector_convolution(self, x, table, pairs, directions):
+        distances, rows, columns = pairs
+        filters = self.filters(table, distances)
+        here, there = filters * x[columns], filters * x[rows]
+        messages = torch.cat(
+            [torch.einsum("ec,ed->edc", here, directions), torch.einsum("ec,ed->edc", there, -directions)]
+        )
+        return torch.zeros(len(x), 3, x.shape[1], dtype=x.dtype).index_add(0, torch.cat([rows, columns]), messages)
 
 
 @pytest.mark.parametrize("options", NETWORKS.values(), ids=NETWORKS)
@@ -99,6 +135,17 @@ def test_the_compiled_form_lists_primitives_in_the_order_of_their_values():
     ends = [reference["offset"] + int(np.prod(reference["shape"])) for reference in references]
     assert [reference["offset"] for reference in references] == [0, *ends[:-1]]
     assert len(numbers) == 4 * ends[-1]
+
+
+def test_an_equivariant_network_leaves_out_what_is_zero_or_unused():
+    torch.manual_seed(0)
+    operations = json.loads(compile_network(PaiNN(types=1, channels=4, blocks=2, cutoff=0.5))[0])["operations"]
+    names = [operation["operation"] for operation in operations]
+    # In the first block there are no vectors to carry on, after the last one nobody asks for them.
+    assert [names.count(name) for name in ("convolution", "vector_convolution", "inner_product")] == [3, 2, 4]
+    assert names.count("product") == 1 + 2 + 1
+    used = {i for operation in operations for i in operation.get("inputs", [operation.get("input")])}
+    assert {operation["output"] for operation in operations[:-1]} <= used
 
 
 def random_filter(size, cutoff=0.6):

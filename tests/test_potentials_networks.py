@@ -3,22 +3,25 @@
 import numpy as np
 import pytest
 import torch
-from conftest import BOXES, images, scatter
+from conftest import BOXES, difference, images, random_network, scatter
 
-from openmmcg.potentials import CosineCutoff, ExponentialNormalBasis, GaussianBasis, SchNet, minimum_image
+from openmmcg.potentials import GNN, CosineCutoff, ExponentialNormalBasis, GaussianBasis, PaiNN, SchNet, minimum_image
 
 CUTOFF = 0.6
 NETWORKS = {
     "gaussian tanh": {},
     "exponential softplus": {"basis": "exponential_normal", "basis_start": 0.15, "activation": "shifted_softplus"},
     "three blocks": {"blocks": 3, "output_channels": 5},
+    "gnn": {"network": "gnn"},
+    "painn": {"network": "painn"},
+    "painn, three blocks": {"network": "painn", "blocks": 3, "activation": "tanh"},
 }
+KINDS = ["schnet", "gnn", "painn"]
 
 
 def make_network(**options):
     torch.manual_seed(2)
-    options = {"channels": 12, "blocks": 2, "cutoff": CUTOFF, "neighbors": 3, **options}
-    return SchNet(types=2, **options).double()
+    return random_network(2, **{"channels": 12, "neighbors": 3, **options}).double()
 
 
 def pairs(positions, box, cutoff=CUTOFF):
@@ -41,16 +44,20 @@ def random_rotation(seed=0):
 TYPES = np.arange(20) % 2
 
 
-@pytest.mark.parametrize("options", NETWORKS.values(), ids=NETWORKS)
-def test_forces_are_minus_the_gradient_of_the_energy(options, box):
-    network, positions = make_network(**options), scatter(20, box)
+def forces_of(network, positions, box=None):
     displacements, rows, columns = pairs(positions, box)
     displacements.requires_grad_()
     total = network(displacements, torch.tensor(TYPES), rows, columns).sum()
     (gradients,) = torch.autograd.grad(total, displacements)
     forces = torch.zeros(20, 3, dtype=torch.float64)
-    forces = forces.index_add(0, rows, gradients).index_add(0, columns, -gradients).numpy()
-    random, step = np.random.default_rng(3), 1e-4
+    return forces.index_add(0, rows, gradients).index_add(0, columns, -gradients).numpy()
+
+
+@pytest.mark.parametrize("options", NETWORKS.values(), ids=NETWORKS)
+def test_forces_are_minus_the_gradient_of_the_energy(options, box):
+    network, positions = make_network(**options), scatter(20, box)
+    forces = forces_of(network, positions, box)
+    random, step = np.random.default_rng(3), 1e-5
     for _ in range(3):
         direction = random.normal(size=forces.shape)
         direction /= np.linalg.norm(direction)
@@ -60,38 +67,47 @@ def test_forces_are_minus_the_gradient_of_the_energy(options, box):
         assert numerical == pytest.approx((forces * direction).sum(), abs=1e-7 * np.linalg.norm(forces))
 
 
-def test_energy_does_not_change_under_rotation_translation_and_reflection():
-    network, positions = make_network(), scatter(20)
+@pytest.fixture(params=KINDS)
+def network(request):
+    return make_network(network=request.param)
+
+
+def test_energy_does_not_change_under_rotation_translation_and_reflection(network):
+    positions = scatter(20)
     reference = energy(network, positions, TYPES)
     assert energy(network, positions @ random_rotation(), TYPES) == pytest.approx(reference, rel=1e-12)
     assert energy(network, positions + [0.3, -2.0, 5.0], TYPES) == pytest.approx(reference, rel=1e-12)
     assert energy(network, -positions, TYPES) == pytest.approx(reference, rel=1e-12)
 
 
-def test_energy_does_not_change_when_beads_are_listed_in_another_order():
-    network, positions = make_network(), scatter(20)
+@pytest.mark.parametrize("parity", [1, -1], ids=["rotation", "reflection"])
+def test_forces_turn_with_the_beads(network, parity):
+    positions, rotation = scatter(20), parity * random_rotation()
+    assert difference(forces_of(network, positions @ rotation), forces_of(network, positions) @ rotation) < 1e-10
+
+
+def test_energy_does_not_change_when_beads_are_listed_in_another_order(network):
+    positions = scatter(20)
     order = np.random.default_rng(1).permutation(20)
     assert energy(network, positions[order], TYPES[order]) == pytest.approx(
         energy(network, positions, TYPES), rel=1e-12
     )
 
 
-def test_energy_depends_on_bead_types():
-    network, positions = make_network(), scatter(20)
-    assert energy(network, positions, TYPES) != pytest.approx(energy(network, positions, 1 - TYPES), rel=1e-3)
+def test_energy_depends_on_bead_types(network):
+    positions = scatter(20)
+    assert energy(network, positions, TYPES) != pytest.approx(energy(network, positions, 1 - TYPES), rel=1e-6)
 
 
-def test_energy_does_not_depend_on_which_bead_of_a_pair_comes_first():
-    network, positions = make_network(), scatter(20)
+def test_energy_does_not_depend_on_which_bead_of_a_pair_comes_first(network):
+    positions = scatter(20)
     displacements, rows, columns = pairs(positions, None)
     one = network(displacements, torch.tensor(TYPES), rows, columns).sum()
     other = network(-displacements, torch.tensor(TYPES), columns, rows).sum()
     assert other.item() == pytest.approx(one.item(), rel=1e-12)
 
 
-def test_energy_and_forces_are_continuous_at_the_cutoff():
-    network = make_network()
-
+def test_energy_and_forces_are_continuous_at_the_cutoff(network):
     def pair(distance):
         displacements = torch.tensor([[distance, 0, 0]], dtype=torch.float64, requires_grad=True)
         total = network(displacements, torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1])).sum()
@@ -105,11 +121,51 @@ def test_energy_and_forces_are_continuous_at_the_cutoff():
     assert pair(CUTOFF + 0.1) == pytest.approx((apart, 0))
 
 
-def test_a_scripted_network_gives_the_same_energies():
-    network, positions = make_network(), scatter(20)
+def test_a_scripted_network_gives_the_same_energies(network):
+    positions = scatter(20)
     displacements, rows, columns = pairs(positions, None)
     arguments = (displacements, torch.tensor(TYPES), rows, columns)
     assert torch.equal(torch.jit.script(network)(*arguments), network(*arguments))
+
+
+def three_beads(network, angle):
+    """Energy of a bead with two neighbours in directions that enclose an angle, and do not see each other."""
+    displacements = 0.4 * torch.tensor([[1.0, 0, 0], [np.cos(angle), np.sin(angle), 0]], dtype=torch.float64)
+    return network(displacements, torch.tensor([0, 1, 1]), torch.tensor([0, 0]), torch.tensor([1, 2])).sum().item()
+
+
+def test_an_equivariant_network_sees_angles_that_distances_do_not_tell():
+    for kind in KINDS:
+        network = make_network(network=kind, blocks=1)
+        bent, straight = (three_beads(network, angle) for angle in (1.8, np.pi))
+        assert (bent == pytest.approx(straight, rel=1e-12)) == (kind != "painn")
+
+
+def test_one_block_of_an_equivariant_network_is_that_of_its_equations():
+    network = make_network(network="painn", blocks=1, channels=3)
+    displacements, rows, columns = pairs(scatter(20), None)
+    types = torch.tensor(TYPES)
+    message, update = network.messages[0], network.updates[0]
+    with torch.no_grad():
+        s = network.embedding.weight[types]
+        hidden = torch.nn.functional.silu(s @ message.hidden.weight.T + message.hidden.bias)
+        sums, vectors = torch.zeros(20, 3, dtype=torch.float64), torch.zeros(20, 3, 3, dtype=torch.float64)
+        for k in range(len(rows)):
+            for i, j, d in ((rows[k], columns[k], displacements[k]), (columns[k], rows[k], -displacements[k])):
+                r = d.norm()
+                phi_s = hidden[j] @ message.to_scalars.weight.T + message.to_scalars.bias
+                phi_v = hidden[j] @ message.to_directions.weight.T + message.to_directions.bias
+                sums[i] += phi_s * message.scalars.filter(r)
+                vectors[i] += torch.outer(d / r, phi_v * message.directions.filter(r))
+        s = s + sums
+        u, v = (torch.einsum("oc,idc->ido", layer.weight, vectors) for layer in (update.first, update.second))
+        weight = torch.cat([update.from_scalars.weight, update.from_norms.weight], 1)
+        a = torch.cat([s, ((v**2).sum(1) + 1e-8) ** 0.5], 1) @ weight.T + update.from_scalars.bias
+        a = torch.nn.functional.silu(a)
+        s = s + a @ update.to_scalars.weight.T + update.to_scalars.bias
+        s = s + (a @ update.to_products.weight.T + update.to_products.bias) * (u * v).sum(1)
+        expected = network.readout(network.output(s))
+        assert difference(network(displacements, types, rows, columns).numpy(), expected.numpy()) < 1e-12
 
 
 @pytest.mark.parametrize("basis", [GaussianBasis, ExponentialNormalBasis])
@@ -157,13 +213,15 @@ def test_minimum_images_without_a_box_are_the_displacements():
     assert torch.equal(minimum_image(displacements, torch.empty(0)), displacements)
 
 
+@pytest.mark.parametrize("kind", [SchNet, GNN, PaiNN])
 @pytest.mark.parametrize("option", ["types", "channels", "blocks", "neighbors", "energy_scale"])
-def test_numbers_that_must_be_positive_are_checked(option):
+def test_numbers_that_must_be_positive_are_checked(kind, option):
     with pytest.raises(ValueError, match=option):
-        SchNet(**{"types": 1, option: 0})
+        kind(**{"types": 1, option: 0})
 
 
+@pytest.mark.parametrize("kind", [SchNet, GNN, PaiNN])
 @pytest.mark.parametrize("option", ["basis", "activation"])
-def test_unknown_choices_are_refused_by_name(option):
+def test_unknown_choices_are_refused_by_name(kind, option):
     with pytest.raises(ValueError, match="unknown .*'sine'; known are"):
-        SchNet(types=1, **{option: "sine"})
+        kind(types=1, **{option: "sine"})

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <map>
 #include <nlohmann/json.hpp>
 
 namespace OpenMMCG {
@@ -25,6 +26,8 @@ public:
         for (const auto& operation : json.at("operations")) readOperation(operation);
         require(!network.operations.empty() && network.operations.back().kind == CompiledNetwork::Kind::Readout,
                 "the last operation is not a readout");
+        for (size_t k = 0; k < values.size(); k++)
+            require(values[k].used, "no operation uses its value " + std::to_string(k));
     }
 
 private:
@@ -37,6 +40,8 @@ private:
         using Kind = CompiledNetwork::Kind;
         const std::string name = json.at("operation");
         where = "operation " + std::to_string(network.operations.size()) + " (" + name + "): ";
+        require(network.operations.empty() || network.operations.back().kind != Kind::Readout,
+                where + "it comes after the readout");
         CompiledNetwork::Operation operation;
         if (name == "embedding") {
             operation.kind = Kind::Embedding;
@@ -45,65 +50,98 @@ private:
             operation.channels = shape[1];
         } else if (name == "dense") {
             operation.kind = Kind::Dense;
-            const int in = readInput(json.at("input"), operation);
+            const Value in = readInput(json.at("input"), operation);
             operation.weight = readArray(json.at("weight"), 2);
-            require(shape[0] == in, where + "its weight does not fit its input");
+            require(shape[0] == in.channels, where + "its weight does not fit its input");
             operation.channels = shape[1];
+            operation.components = in.components;
             if (json.contains("bias")) {
                 operation.bias = readArray(json.at("bias"), 1);
                 require(shape[0] == operation.channels, where + "its bias does not fit its weight");
             }
             operation.activation = readActivation(json.at("activation"));
-        } else if (name == "convolution") {
-            operation.kind = Kind::Convolution;
-            const int in = readInput(json.at("input"), operation);
+            require(in.components == 1 || (operation.bias.empty() && operation.activation == Activation::Identity),
+                    where + "a bias or an activation of a vector would depend on the direction of the axes");
+        } else if (name == "activation") {
+            operation.kind = Kind::Activation;
+            operation.channels = readInput(json.at("input"), operation, 1).channels;
+            operation.activation = readActivation(json.at("activation"));
+        } else if (name == "convolution" || name == "vector_convolution") {
+            const bool toVector = name == "vector_convolution";
+            operation.kind = toVector ? Kind::VectorConvolution : Kind::Convolution;
+            const Value in = readInput(json.at("input"), operation, toVector ? 1 : 0);
             operation.table = readArray(json.at("table"), 3);
-            require(shape[0] >= 2 && shape[1] == 2 && shape[2] == in, where + "its table does not fit its input");
+            require(shape[0] >= 2 && shape[1] == 2 && shape[2] == in.channels,
+                    where + "its table does not fit its input");
             operation.cells = shape[0] - 1;
-            operation.channels = in;
+            operation.channels = in.channels;
+            operation.components = toVector ? 3 : in.components;
+        } else if (name == "product" || name == "inner_product") {
+            operation.kind = name == "product" ? Kind::Product : Kind::InnerProduct;
+            const auto& inputs = json.at("inputs");
+            require(inputs.size() == 2, where + "it does not have two inputs");
+            const bool inner = operation.kind == Kind::InnerProduct;
+            const Value first = readInput(inputs[0], operation, inner ? 3 : 1);
+            const Value second = readInput(inputs[1], operation, inner ? 3 : 0);
+            require(first.channels == second.channels, where + "its inputs differ in width");
+            operation.channels = first.channels;
+            operation.components = inner ? 1 : second.components;
         } else if (name == "sum") {
             operation.kind = Kind::Sum;
+            require(!json.at("inputs").empty(), where + "it has no inputs");
             for (const auto& input : json.at("inputs")) {
-                const int in = readInput(input, operation);
-                require(operation.channels == 0 || operation.channels == in, where + "its inputs differ in width");
-                operation.channels = in;
+                const Value in = readInput(input, operation, operation.inputs.empty() ? 0 : operation.components);
+                require(operation.inputs.size() == 1 || operation.channels == in.channels,
+                        where + "its inputs differ in width");
+                operation.channels = in.channels;
+                operation.components = in.components;
             }
-            require(!operation.inputs.empty(), where + "it has no inputs");
         } else if (name == "readout") {
             operation.kind = Kind::Readout;
-            const int in = readInput(json.at("input"), operation);
+            const Value in = readInput(json.at("input"), operation, 1);
             operation.weight = readArray(json.at("weight"), 1);
-            require(shape[0] == in, where + "its weight does not fit its input");
+            require(shape[0] == in.channels, where + "its weight does not fit its input");
             operation.bias = readArray(json.at("bias"), 1);
             require(shape[0] == 1, where + "its bias is not one number");
         } else
             require(false, where + "this openmm-cg does not know it; upgrade openmm-cg");
         if (operation.kind != Kind::Readout) {
-            operation.output = json.at("output");
-            require(operation.output == static_cast<int>(network.channels.size()),
+            require(json.at("output") == values.size(),
                     where + "values must be numbered in the order of the operations");
             require(operation.channels > 0, where + "it has no channels");
-            network.channels.push_back(operation.channels);
+            values.push_back({operation.channels, operation.components});
         }
         network.operations.push_back(std::move(operation));
     }
 
-    /** The width of a value made by an earlier operation. */
-    int readInput(const nlohmann::json& json, CompiledNetwork::Operation& operation) {
+    struct Value {
+        int channels, components;
+        bool used = false;
+    };
+
+    /** A value made by an earlier operation; it must have this number of components, unless that is 0. */
+    Value readInput(const nlohmann::json& json, CompiledNetwork::Operation& operation, int components = 0) {
         const int input = json;
-        require(input >= 0 && input < static_cast<int>(network.channels.size()),
+        require(input >= 0 && input < static_cast<int>(values.size()),
                 where + "its input " + std::to_string(input) + " is not made by an earlier operation");
+        Value& value = values[input];
+        require(components == 0 || value.components == components,
+                where + "its input " + std::to_string(input) + " is " +
+                    (value.components == 1 ? "a scalar instead of a vector" : "a vector instead of a scalar"));
+        value.used = true;
         operation.inputs.push_back(input);
-        return network.channels[input];
+        return value;
     }
 
     Activation readActivation(const std::string& name) const {
-        if (name == "identity")
-            return Activation::Identity;
-        if (name == "tanh")
-            return Activation::Tanh;
-        require(name == "shifted_softplus", where + "unknown activation '" + name + "'; upgrade openmm-cg");
-        return Activation::ShiftedSoftplus;
+        static const std::map<std::string, Activation> known = {{"identity", Activation::Identity},
+                                                                {"tanh", Activation::Tanh},
+                                                                {"shifted_softplus", Activation::ShiftedSoftplus},
+                                                                {"silu", Activation::Silu},
+                                                                {"square_root", Activation::SquareRoot}};
+        const auto found = known.find(name);
+        require(found != known.end(), where + "unknown activation '" + name + "'; upgrade openmm-cg");
+        return found->second;
     }
 
     std::vector<float> readArray(const nlohmann::json& json, size_t dimensions) {
@@ -127,7 +165,8 @@ private:
     CompiledNetwork& network;
     std::string_view numbers;
     std::string where;
-    std::vector<int> shape;  // of the array read last
+    std::vector<int> shape;     // of the array read last
+    std::vector<Value> values;  // made so far
 };
 
 }  // namespace

@@ -9,23 +9,31 @@ namespace OpenMMCG {
 
 /**
  * The program of a filter-convolution network as docs/design.md defines it: operations in the order of evaluation,
- * each writing one value (rows of channels, one row per bead), the last one the readout.
+ * each writing one value (a row of channels per bead, or three, the components of a vector), the last one the readout.
  */
 struct CompiledNetwork {
-    enum class Kind { Embedding, Dense, Convolution, Sum, Readout };
+    enum class Kind {
+        Embedding,
+        Dense,
+        Activation,
+        Convolution,
+        VectorConvolution,
+        Product,
+        InnerProduct,
+        Sum,
+        Readout
+    };
     struct Operation {
         Kind kind;
         std::vector<int> inputs;
-        int output = -1;  ///< none for the readout
-        int channels = 0;
+        int channels = 0, components = 1;  ///< of the value; components are 1 or 3
         Activation activation = Activation::Identity;
         std::vector<float> weight, bias;  ///< dense: [in, out]; embedding: [types, channels]; readout: [in], [1]
         std::vector<float> table;         ///< [cells + 1, 2, channels]
         int cells = 0;
     };
-    double cutoff;              ///< nm
-    int types;                  ///< number of bead types
-    std::vector<int> channels;  ///< of each value
+    double cutoff;  ///< nm
+    int types;      ///< number of bead types
     std::vector<Operation> operations;
 
     /** Read and check it; errors name the source and the operation. */

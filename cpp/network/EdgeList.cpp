@@ -54,6 +54,13 @@ void EdgeList<Real>::update(const NeighborList::Share& share, const std::vector<
         direction[2][e] = static_cast<Real>(z * inverse);
     }
     gradient.assign(edges, 0);
+    directionGradient.clear();
+}
+
+template <class Real>
+Real* EdgeList<Real>::getDirectionGradient() {
+    directionGradient.resize(3 * gradient.size(), 0);
+    return directionGradient.data();
 }
 
 template <class Real>
@@ -70,7 +77,9 @@ Edges<Real> EdgeList<Real>::locate(int cells) {
         }
         locatedCells = cells;
     }
-    return {begin, end, first.data(), middle.data(), neighbor.data(), cell.data(), fraction.data()};
+    return {
+        begin,           end,         first.data(),    middle.data(),
+        neighbor.data(), cell.data(), fraction.data(), {direction[0].data(), direction[1].data(), direction[2].data()}};
 }
 
 template <class Real>
@@ -79,8 +88,14 @@ void EdgeList<Real>::addForces(std::vector<Vec3>& forces) const {
         const int last = first[i - begin + 1];
         Vec3 total;
         for (int e = first[i - begin]; e < last; e++) {
-            const double g = gradient[e];
-            const Vec3 force(g * direction[0][e], g * direction[1][e], g * direction[2][e]);
+            const Vec3 unit(direction[0][e], direction[1][e], direction[2][e]);
+            Vec3 force = unit * gradient[e];
+            if (!directionGradient.empty()) {
+                // The derivative of a unit vector is what turns it, divided by the distance.
+                const Real* g = &directionGradient[3 * e];
+                const Vec3 turn(g[0], g[1], g[2]);
+                force += (turn - unit * unit.dot(turn)) / distance[e];
+            }
             total += force;
             if (e < middle[i - begin])
                 forces[neighbor[e]] -= force;

@@ -25,6 +25,8 @@ public:
     Real* getGradient() {
         return gradient.data();
     }
+    /** ∂E/∂r̂ of each edge, [edges, 3], where r̂ is the unit vector; zero when asked for first after update(). */
+    Real* getDirectionGradient();
     /** Add the forces on this share's beads that follow from the gradient. */
     void addForces(std::vector<OpenMM::Vec3>& forces) const;
 
@@ -34,7 +36,8 @@ private:
     std::vector<int> first, middle, neighbor, cell;
     std::vector<Real> distance, fraction, gradient;
     std::vector<double> displacement[3];
-    std::vector<Real> direction[3];  // unit vector from the bead to its neighbor
+    std::vector<Real> direction[3];       // unit vector from the bead to its neighbor
+    std::vector<Real> directionGradient;  // empty where the network does not depend on directions
 };
 
 }  // namespace OpenMMCG

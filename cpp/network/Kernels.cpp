@@ -68,6 +68,30 @@ inline void softplusAndDerivative(Real x, Real& value, Real& derivative) {
     derivative = x > 0 ? inverse : e * inverse;
 }
 
+/** x times the logistic function of x. */
+template <class Real>
+inline void siluAndDerivative(Real x, Real& value, Real& derivative) {
+    const Real magnitude = x < 0 ? -x : x;
+    const Real e = exponential(-magnitude), inverse = 1 / (1 + e);
+    const Real logistic = x > 0 ? inverse : e * inverse, rest = x > 0 ? e * inverse : inverse;
+    value = x * logistic;
+    derivative = logistic + value * rest;
+}
+
+inline float squareRoot(float x) {
+    return __builtin_sqrtf(x);
+}
+inline double squareRoot(double x) {
+    return __builtin_sqrt(x);
+}
+
+/** √(x + 1e-8) */
+template <class Real>
+inline void squareRootAndDerivative(Real x, Real& value, Real& derivative) {
+    value = squareRoot(x + Real(1e-8));
+    derivative = Real(0.5) / value;
+}
+
 template <class Real>
 inline const Real* row(const Features<Real>& x, int bead, int stride) {
     return x.values + static_cast<long>(x.type == nullptr ? bead : x.type[bead]) * stride;
@@ -97,11 +121,42 @@ void activate(Activation activation, int rows, int stride, const Features<Real>&
         activateWith<Real, tanhAndDerivative<Real>>(rows, stride, bias, values, derivatives);
     else if (activation == Activation::ShiftedSoftplus)
         activateWith<Real, softplusAndDerivative<Real>>(rows, stride, bias, values, derivatives);
+    else if (activation == Activation::Silu)
+        activateWith<Real, siluAndDerivative<Real>>(rows, stride, bias, values, derivatives);
+    else if (activation == Activation::SquareRoot)
+        activateWith<Real, squareRootAndDerivative<Real>>(rows, stride, bias, values, derivatives);
     else
         for (int i = 0; i < rows; i++) {
             const Real* b = row(bias, i, stride);
             for (int c = 0; c < stride; c++) values[static_cast<long>(i) * stride + c] += b[c];
         }
+}
+
+template <class Real>
+void product(int rows, int stride, int components, const Real* a, const Real* b, bool accumulate, Real* y) {
+    for (long i = 0; i < rows; i++)
+        for (long row = i * components; row < (i + 1) * components; row++) {
+#pragma omp simd
+            for (int c = 0; c < stride; c++) {
+                const Real term = a[i * stride + c] * b[row * stride + c];
+                y[row * stride + c] = accumulate ? y[row * stride + c] + term : term;
+            }
+        }
+}
+
+template <class Real>
+void innerProduct(int rows, int stride, int components, const Real* a, const Real* b, bool accumulate, Real* y) {
+    for (long i = 0; i < rows; i++) {
+        Real* yi = y + i * stride;
+        for (long row = i * components; row < (i + 1) * components; row++) {
+            const bool add = accumulate || row > i * components;
+#pragma omp simd
+            for (int c = 0; c < stride; c++) {
+                const Real term = a[row * stride + c] * b[row * stride + c];
+                yi[c] = add ? yi[c] + term : term;
+            }
+        }
+    }
 }
 
 template <class Real>
@@ -182,139 +237,314 @@ struct HermiteDerivative {
     }
 };
 
-/** One block of channels of a convolution, for all beads of the thread. */
+/** The registers at one channel of a row for each component. */
+template <class Real, int count, int components>
+struct Blocks {
+    using B = Block<Real, count>;
+    B of[components];
+    static Blocks zero() {
+        Blocks result;
+        for (int d = 0; d < components; d++) result.of[d] = B::zero();
+        return result;
+    }
+    static Blocks load(const Real* from, int stride) {
+        Blocks result;
+        for (int d = 0; d < components; d++) result.of[d] = B::load(from + d * stride);
+        return result;
+    }
+    void store(Real* to, int stride) const {
+        for (int d = 0; d < components; d++) of[d].store(to + d * stride);
+    }
+};
+
+/** The four rows of the table's cell in which an edge is. */
 template <class Real, int count>
+struct Cell {
+    using B = Block<Real, count>;
+    B value0, slope0, value1, slope1;
+    Cell(const Real* knots, int cell) {
+        const Real* knot = knots + static_cast<long>(cell) * 2 * B::channels;
+        value0 = B::load(knot);
+        slope0 = B::load(knot + B::channels);
+        value1 = B::load(knot + 2 * B::channels);
+        slope1 = B::load(knot + 3 * B::channels);
+    }
+    typename B::Register getFilter(int k, const Hermite<Real>& h) const {
+        return value0.part[k] + h.difference * (value1.part[k] - value0.part[k]) + h.slope0 * slope0.part[k] +
+               h.slope1 * slope1.part[k];
+    }
+    typename B::Register getDerivative(int k, const HermiteDerivative<Real>& d) const {
+        return d.difference * (value1.part[k] - value0.part[k]) + d.slope0 * slope0.part[k] + d.slope1 * slope1.part[k];
+    }
+};
+
+/** One block of channels of a convolution, for all beads of the thread. */
+template <class Real, int count, int components>
 void convolveBlock(int channel, const Edges<Real>& edges, const FilterTable<Real>& table, const Features<Real>& x,
                    Real* y) {
-    using B = Block<Real, count>;
-    const int stride = table.stride;
+    using Rows = Blocks<Real, count, components>;
+    const int stride = table.stride, width = components * stride;
     const Real* knots = table.knots + 2L * channel * (table.cells + 1);
-    for (int i = edges.begin; i < edges.end; i++) B::zero().store(y + static_cast<long>(i) * stride + channel);
+    for (int i = edges.begin; i < edges.end; i++)
+        Rows::zero().store(y + static_cast<long>(i) * width + channel, stride);
     for (int i = edges.begin; i < edges.end; i++) {
-        const B xi = B::load(row(x, i, stride) + channel);
-        Real* yi = y + static_cast<long>(i) * stride + channel;
-        B sum = B::load(yi);
+        const Rows xi = Rows::load(row(x, i, width) + channel, stride);
+        Real* yi = y + static_cast<long>(i) * width + channel;
+        Rows sum = Rows::load(yi, stride);
         const int middle = edges.middle[i - edges.begin], last = edges.first[i - edges.begin + 1];
         const auto addEdge = [&](int e, bool both) __attribute__((always_inline)) {
             const Hermite<Real> h(edges.fraction[e]);
-            const Real* knot = knots + static_cast<long>(edges.cell[e]) * 2 * B::channels;
-            const B v0 = B::load(knot), s0 = B::load(knot + B::channels), v1 = B::load(knot + 2 * B::channels),
-                    s1 = B::load(knot + 3 * B::channels), xj = B::load(row(x, edges.neighbor[e], stride) + channel);
-            Real* yj = y + static_cast<long>(edges.neighbor[e]) * stride + channel;
-            B other = both ? B::load(yj) : xj;
+            const Cell<Real, count> cell(knots, edges.cell[e]);
+            const Rows xj = Rows::load(row(x, edges.neighbor[e], width) + channel, stride);
+            Real* yj = y + static_cast<long>(edges.neighbor[e]) * width + channel;
+            Rows other = both ? Rows::load(yj, stride) : xj;
             for (int k = 0; k < count; k++) {
-                const auto w = v0.part[k] + h.difference * (v1.part[k] - v0.part[k]) + h.slope0 * s0.part[k] +
-                               h.slope1 * s1.part[k];
-                sum.part[k] += w * xj.part[k];
-                other.part[k] += w * xi.part[k];
+                const auto w = cell.getFilter(k, h);
+                for (int d = 0; d < components; d++) {
+                    sum.of[d].part[k] += w * xj.of[d].part[k];
+                    other.of[d].part[k] += w * xi.of[d].part[k];
+                }
             }
             if (both)
-                other.store(yj);
+                other.store(yj, stride);
         };
         for (int e = edges.first[i - edges.begin]; e < middle; e++) addEdge(e, true);
         for (int e = middle; e < last; e++) addEdge(e, false);
-        sum.store(yi);
+        sum.store(yi, stride);
     }
 }
 
 /** Which of a pair's beads get ∂E/∂x: none where x depends on the types alone. */
 enum class Target { None, First, Both };
 
+/** Call addEdge(edge, target) for all edges of one bead, and keep the bead's own sum. */
+template <class Real, class Rows, class Function>
+inline void __attribute__((always_inline)) forEdges(const Edges<Real>& edges, int i, int stride, Real* xGradient,
+                                                    Rows& sum, const Function& addEdge) {
+    const int first = edges.first[i - edges.begin], middle = edges.middle[i - edges.begin],
+              last = edges.first[i - edges.begin + 1];
+    if (xGradient == nullptr) {
+        for (int e = first; e < last; e++) addEdge(e, Target::None);
+    } else {
+        for (int e = first; e < middle; e++) addEdge(e, Target::Both);
+        for (int e = middle; e < last; e++) addEdge(e, Target::First);
+        sum.store(xGradient, stride);
+    }
+}
+
 /** One block of channels of the adjoint. */
-template <class Real, int count>
+template <class Real, int count, int components>
 void convolveAdjointBlock(int channel, const Edges<Real>& edges, const FilterTable<Real>& table,
                           const Features<Real>& x, const Real* yGradient, Real* xGradient, Real* edgeGradient) {
-    using B = Block<Real, count>;
-    const int stride = table.stride;
+    using Rows = Blocks<Real, count, components>;
+    const int stride = table.stride, width = components * stride;
     const Real* knots = table.knots + 2L * channel * (table.cells + 1);
     for (int i = edges.begin; i < edges.end; i++) {
-        const long start = static_cast<long>(i) * stride + channel;
-        const B xi = B::load(row(x, i, stride) + channel), gi = B::load(yGradient + start);
-        B sum = xGradient == nullptr ? B::zero() : B::load(xGradient + start);
-        const int middle = edges.middle[i - edges.begin], last = edges.first[i - edges.begin + 1];
-        const auto addEdge = [&](int e, Target target) __attribute__((always_inline)) {
+        const long start = static_cast<long>(i) * width + channel;
+        const Rows xi = Rows::load(row(x, i, width) + channel, stride), gi = Rows::load(yGradient + start, stride);
+        Real* own = xGradient == nullptr ? nullptr : xGradient + start;
+        Rows sum = own == nullptr ? Rows::zero() : Rows::load(own, stride);
+        forEdges(edges, i, stride, own, sum, [&](int e, Target target) __attribute__((always_inline)) {
             const Real t = edges.fraction[e];
             const Hermite<Real> h(t);
-            const HermiteDerivative<Real> d(t, table.inverseWidth);
-            const Real* knot = knots + static_cast<long>(edges.cell[e]) * 2 * B::channels;
-            const long startJ = static_cast<long>(edges.neighbor[e]) * stride + channel;
-            const B v0 = B::load(knot), s0 = B::load(knot + B::channels), v1 = B::load(knot + 2 * B::channels),
-                    s1 = B::load(knot + 3 * B::channels), xj = B::load(row(x, edges.neighbor[e], stride) + channel),
-                    gj = B::load(yGradient + startJ);
-            B other = target == Target::Both ? B::load(xGradient + startJ) : gj;
-            typename B::Register slopes{};
+            const HermiteDerivative<Real> derivative(t, table.inverseWidth);
+            const Cell<Real, count> cell(knots, edges.cell[e]);
+            const long startJ = static_cast<long>(edges.neighbor[e]) * width + channel;
+            const Rows xj = Rows::load(row(x, edges.neighbor[e], width) + channel, stride),
+                       gj = Rows::load(yGradient + startJ, stride);
+            Rows other = target == Target::Both ? Rows::load(xGradient + startJ, stride) : gj;
+            typename Rows::B::Register slopes{};
             for (int k = 0; k < count; k++) {
-                const auto difference = v1.part[k] - v0.part[k];
-                slopes += (d.difference * difference + d.slope0 * s0.part[k] + d.slope1 * s1.part[k]) *
-                          (gi.part[k] * xj.part[k] + gj.part[k] * xi.part[k]);
+                auto products = gi.of[0].part[k] * xj.of[0].part[k] + gj.of[0].part[k] * xi.of[0].part[k];
+                for (int d = 1; d < components; d++)
+                    products += gi.of[d].part[k] * xj.of[d].part[k] + gj.of[d].part[k] * xi.of[d].part[k];
+                slopes += cell.getDerivative(k, derivative) * products;
                 if (target != Target::None) {
-                    const auto w =
-                        v0.part[k] + h.difference * difference + h.slope0 * s0.part[k] + h.slope1 * s1.part[k];
-                    sum.part[k] += w * gj.part[k];
-                    other.part[k] += w * gi.part[k];
+                    const auto w = cell.getFilter(k, h);
+                    for (int d = 0; d < components; d++) {
+                        sum.of[d].part[k] += w * gj.of[d].part[k];
+                        other.of[d].part[k] += w * gi.of[d].part[k];
+                    }
                 }
             }
             edgeGradient[e] += horizontalSum<Real>(slopes);
             if (target == Target::Both)
-                other.store(xGradient + startJ);
+                other.store(xGradient + startJ, stride);
+        });
+    }
+}
+
+/** One block of channels of a convolution to vectors. */
+template <class Real, int count>
+void convolveToVectorBlock(int channel, const Edges<Real>& edges, const FilterTable<Real>& table,
+                           const Features<Real>& x, Real* y) {
+    using B = Block<Real, count>;
+    using Rows = Blocks<Real, count, 3>;
+    const int stride = table.stride, width = 3 * stride;
+    const Real* knots = table.knots + 2L * channel * (table.cells + 1);
+    for (int i = edges.begin; i < edges.end; i++)
+        Rows::zero().store(y + static_cast<long>(i) * width + channel, stride);
+    for (int i = edges.begin; i < edges.end; i++) {
+        const B xi = B::load(row(x, i, stride) + channel);
+        Real* yi = y + static_cast<long>(i) * width + channel;
+        Rows sum = Rows::load(yi, stride);
+        const int middle = edges.middle[i - edges.begin], last = edges.first[i - edges.begin + 1];
+        const auto addEdge = [&](int e, bool both) __attribute__((always_inline)) {
+            const Hermite<Real> h(edges.fraction[e]);
+            const Cell<Real, count> cell(knots, edges.cell[e]);
+            const B xj = B::load(row(x, edges.neighbor[e], stride) + channel);
+            Real* yj = y + static_cast<long>(edges.neighbor[e]) * width + channel;
+            Rows other = both ? Rows::load(yj, stride) : sum;
+            for (int k = 0; k < count; k++) {
+                const auto w = cell.getFilter(k, h), wxi = w * xi.part[k], wxj = w * xj.part[k];
+                for (int d = 0; d < 3; d++) {
+                    sum.of[d].part[k] += edges.direction[d][e] * wxj;
+                    other.of[d].part[k] -= edges.direction[d][e] * wxi;  // from j, i is in the opposite direction
+                }
+            }
+            if (both)
+                other.store(yj, stride);
         };
-        const int first = edges.first[i - edges.begin];
-        if (xGradient == nullptr) {
-            for (int e = first; e < last; e++) addEdge(e, Target::None);
-        } else {
-            for (int e = first; e < middle; e++) addEdge(e, Target::Both);
-            for (int e = middle; e < last; e++) addEdge(e, Target::First);
-            sum.store(xGradient + start);
-        }
+        for (int e = edges.first[i - edges.begin]; e < middle; e++) addEdge(e, true);
+        for (int e = middle; e < last; e++) addEdge(e, false);
+        sum.store(yi, stride);
+    }
+}
+
+/** One block of channels of its adjoint. */
+template <class Real, int count>
+void convolveToVectorAdjointBlock(int channel, const Edges<Real>& edges, const FilterTable<Real>& table,
+                                  const Features<Real>& x, const Real* yGradient, Real* xGradient, Real* edgeGradient,
+                                  Real* directionGradient) {
+    using B = Block<Real, count>;
+    using Row = Blocks<Real, count, 1>;
+    using Rows = Blocks<Real, count, 3>;
+    using Register = typename B::Register;
+    const int stride = table.stride, width = 3 * stride;
+    const Real* knots = table.knots + 2L * channel * (table.cells + 1);
+    for (int i = edges.begin; i < edges.end; i++) {
+        const B xi = B::load(row(x, i, stride) + channel);
+        const Rows gi = Rows::load(yGradient + static_cast<long>(i) * width + channel, stride);
+        Real* own = xGradient == nullptr ? nullptr : xGradient + static_cast<long>(i) * stride + channel;
+        Row sum = own == nullptr ? Row::zero() : Row::load(own, stride);
+        forEdges(edges, i, stride, own, sum, [&](int e, Target target) __attribute__((always_inline)) {
+            const Real t = edges.fraction[e];
+            const Real direction[3] = {edges.direction[0][e], edges.direction[1][e], edges.direction[2][e]};
+            const Hermite<Real> h(t);
+            const HermiteDerivative<Real> derivative(t, table.inverseWidth);
+            const Cell<Real, count> cell(knots, edges.cell[e]);
+            const long j = edges.neighbor[e];
+            const B xj = B::load(row(x, j, stride) + channel);
+            const Rows gj = Rows::load(yGradient + j * width + channel, stride);
+            Real* others = target == Target::Both ? xGradient + j * stride + channel : nullptr;
+            B other = target == Target::Both ? B::load(others) : xj;
+            Register slopes{}, turns[3] = {};
+            for (int k = 0; k < count; k++) {
+                const auto w = cell.getFilter(k, h), wxi = w * xi.part[k], wxj = w * xj.part[k];
+                Register alongI{}, alongJ{};
+                for (int d = 0; d < 3; d++) {
+                    alongI += direction[d] * gi.of[d].part[k];
+                    alongJ += direction[d] * gj.of[d].part[k];
+                    turns[d] += wxj * gi.of[d].part[k] - wxi * gj.of[d].part[k];
+                }
+                slopes += cell.getDerivative(k, derivative) * (alongI * xj.part[k] - alongJ * xi.part[k]);
+                if (target != Target::None) {
+                    sum.of[0].part[k] -= w * alongJ;
+                    other.part[k] += w * alongI;
+                }
+            }
+            edgeGradient[e] += horizontalSum<Real>(slopes);
+            for (int d = 0; d < 3; d++) directionGradient[3 * e + d] += horizontalSum<Real>(turns[d]);
+            if (target == Target::Both)
+                other.store(others);
+        });
     }
 }
 
 /** Registers per block: what a block holds of a bead, and one edge's numbers, fit into the register file. */
-constexpr int fullBlock = registerBytes == 64 ? 4 : 2;
-template <int count>
-struct Count {
-    static constexpr int value = count;
+constexpr int scalarBlock = registerBytes == 64 ? 4 : 2, vectorBlock = scalarBlock / 2;
+template <int value>
+struct Constant {
+    static constexpr int get = value;
 };
 
-/** Call function(channel, number of registers) for one block of channels after the other. */
-template <class Real, class Function>
+/** Call function(channel, number of registers) for one block of channels after the other, `widest` where they fit. */
+template <class Real, int widest, class Function>
 inline void forBlocks(int stride, const Function& function) {
     int channel = 0;
-    for (; channel + Block<Real, fullBlock>::channels <= stride; channel += Block<Real, fullBlock>::channels)
-        function(channel, Count<fullBlock>());
-    for (; channel + Block<Real, 2>::channels <= stride; channel += Block<Real, 2>::channels)
-        function(channel, Count<2>());
-    for (; channel < stride; channel += Block<Real, 1>::channels) function(channel, Count<1>());
+    for (; channel + Block<Real, widest>::channels <= stride; channel += Block<Real, widest>::channels)
+        function(channel, Constant<widest>());
+    if (widest > 2)
+        for (; channel + Block<Real, 2>::channels <= stride; channel += Block<Real, 2>::channels)
+            function(channel, Constant<2>());
+    for (; channel < stride; channel += Block<Real, 1>::channels) function(channel, Constant<1>());
 }
 
-template <class Real>
-void arrangeTable(int cells, int stride, const Real* table, Real* arranged) {
-    forBlocks<Real>(stride, [&](int channel, auto count) {
-        constexpr int channels = Block<Real, decltype(count)::value>::channels;
+template <class Real, int widest>
+void arrangeTableInBlocks(int cells, int stride, const Real* table, Real* arranged) {
+    forBlocks<Real, widest>(stride, [&](int channel, auto count) {
+        constexpr int channels = Block<Real, decltype(count)::get>::channels;
         for (int row = 0; row < 2 * (cells + 1); row++)
             for (int c = 0; c < channels; c++) *arranged++ = table[static_cast<long>(row) * stride + channel + c];
     });
 }
 
 template <class Real>
-void convolve(const Edges<Real>& edges, const FilterTable<Real>& table, const Features<Real>& x, Real* y) {
-    forBlocks<Real>(table.stride, [&](int channel, auto count) {
-        convolveBlock<Real, decltype(count)::value>(channel, edges, table, x, y);
-    });
+void arrangeTable(int cells, int stride, int components, const Real* table, Real* arranged) {
+    if (components == 1)
+        arrangeTableInBlocks<Real, scalarBlock>(cells, stride, table, arranged);
+    else
+        arrangeTableInBlocks<Real, vectorBlock>(cells, stride, table, arranged);
 }
 
 template <class Real>
-void convolveAdjoint(const Edges<Real>& edges, const FilterTable<Real>& table, const Features<Real>& x,
+void convolve(int components, const Edges<Real>& edges, const FilterTable<Real>& table, const Features<Real>& x,
+              Real* y) {
+    if (components == 1)
+        forBlocks<Real, scalarBlock>(table.stride, [&](int channel, auto count) {
+            convolveBlock<Real, decltype(count)::get, 1>(channel, edges, table, x, y);
+        });
+    else
+        forBlocks<Real, vectorBlock>(table.stride, [&](int channel, auto count) {
+            convolveBlock<Real, decltype(count)::get, 3>(channel, edges, table, x, y);
+        });
+}
+
+template <class Real>
+void convolveAdjoint(int components, const Edges<Real>& edges, const FilterTable<Real>& table, const Features<Real>& x,
                      const Real* yGradient, Real* xGradient, Real* edgeGradient) {
-    forBlocks<Real>(table.stride, [&](int channel, auto count) {
-        convolveAdjointBlock<Real, decltype(count)::value>(channel, edges, table, x, yGradient, xGradient,
-                                                           edgeGradient);
+    if (components == 1)
+        forBlocks<Real, scalarBlock>(table.stride, [&](int channel, auto count) {
+            convolveAdjointBlock<Real, decltype(count)::get, 1>(channel, edges, table, x, yGradient, xGradient,
+                                                                edgeGradient);
+        });
+    else
+        forBlocks<Real, vectorBlock>(table.stride, [&](int channel, auto count) {
+            convolveAdjointBlock<Real, decltype(count)::get, 3>(channel, edges, table, x, yGradient, xGradient,
+                                                                edgeGradient);
+        });
+}
+
+template <class Real>
+void convolveToVector(const Edges<Real>& edges, const FilterTable<Real>& table, const Features<Real>& x, Real* y) {
+    forBlocks<Real, vectorBlock>(table.stride, [&](int channel, auto count) {
+        convolveToVectorBlock<Real, decltype(count)::get>(channel, edges, table, x, y);
     });
 }
 
 template <class Real>
-constexpr Kernels<Real> kernels = {arrangeTable<Real>, convolve<Real>, convolveAdjoint<Real>,
-                                   activate<Real>,     multiply<Real>, add<Real>};
+void convolveToVectorAdjoint(const Edges<Real>& edges, const FilterTable<Real>& table, const Features<Real>& x,
+                             const Real* yGradient, Real* xGradient, Real* edgeGradient, Real* directionGradient) {
+    forBlocks<Real, vectorBlock>(table.stride, [&](int channel, auto count) {
+        convolveToVectorAdjointBlock<Real, decltype(count)::get>(channel, edges, table, x, yGradient, xGradient,
+                                                                 edgeGradient, directionGradient);
+    });
+}
+
+template <class Real>
+constexpr Kernels<Real> kernels = {
+    arrangeTable<Real>, convolve<Real>, convolveAdjoint<Real>, convolveToVector<Real>, convolveToVectorAdjoint<Real>,
+    activate<Real>,     product<Real>,  innerProduct<Real>,    multiply<Real>,         add<Real>};
 
 }  // namespace
 

@@ -2,7 +2,7 @@
 
 namespace OpenMMCG {
 
-enum class Activation { Identity, Tanh, ShiftedSoftplus };
+enum class Activation { Identity, Tanh, ShiftedSoftplus, Silu, SquareRoot };
 
 /** Numbers per row of every array are rounded up to a multiple of this, so that loops have no remainder. */
 constexpr int channelBlock = 16;
@@ -15,12 +15,13 @@ constexpr int channelBlock = 16;
  */
 template <class Real>
 struct Edges {
-    int begin, end;        ///< the thread's beads
-    const int* first;      ///< [beads + 1]
-    const int* middle;     ///< [beads]
-    const int* neighbor;   ///< the other bead
-    const int* cell;       ///< table cell in which the distance lies
-    const Real* fraction;  ///< and where in the cell, 0 to 1
+    int begin, end;            ///< the thread's beads
+    const int* first;          ///< [beads + 1]
+    const int* middle;         ///< [beads]
+    const int* neighbor;       ///< the other bead
+    const int* cell;           ///< table cell in which the distance lies
+    const Real* fraction;      ///< and where in the cell, 0 to 1
+    const Real* direction[3];  ///< unit vector from the bead to its neighbor
 };
 
 /** Tabulated filter: at each knot `stride` values, then `stride` slopes times the width of a cell. */
@@ -31,31 +32,43 @@ struct FilterTable {
     Real inverseWidth;  ///< 1/nm
 };
 
-/** Rows of features, found by bead, or by bead type where `type` is not null. */
+/** Rows of features, found by bead, or by bead type where `type` is not null; vectors have a row per component. */
 template <class Real>
 struct Features {
     const Real* values;
     const int* type;
 };
 
-/** The inner loops of the primitives, compiled for several instruction sets. */
+/** The inner loops of the primitives, compiled for several instruction sets. Values have 1 or 3 components. */
 template <class Real>
 struct Kernels {
-    /** Copy a table [cells + 1, 2, stride] into the order in which the convolution reads it. */
-    void (*arrangeTable)(int cells, int stride, const Real* table, Real* arranged);
+    /** Copy a table [cells + 1, 2, stride] into the order in which a convolution to so many components reads it. */
+    void (*arrangeTable)(int cells, int stride, int components, const Real* table, Real* arranged);
     /** y_i = Σ_j x_j ∘ W(r_ij) for the thread's beads. */
-    void (*convolve)(const Edges<Real>& edges, const FilterTable<Real>& table, const Features<Real>& x, Real* y);
+    void (*convolve)(int components, const Edges<Real>& edges, const FilterTable<Real>& table, const Features<Real>& x,
+                     Real* y);
     /**
      * Adjoint of convolve, given yGradient = ∂E/∂y of all beads.
      *
      * @param xGradient  ∂E/∂x of the thread's beads is added here; may be null
      * @param edgeGradient  ∂E/∂r of each edge is added here
      */
-    void (*convolveAdjoint)(const Edges<Real>& edges, const FilterTable<Real>& table, const Features<Real>& x,
-                            const Real* yGradient, Real* xGradient, Real* edgeGradient);
+    void (*convolveAdjoint)(int components, const Edges<Real>& edges, const FilterTable<Real>& table,
+                            const Features<Real>& x, const Real* yGradient, Real* xGradient, Real* edgeGradient);
+    /** y_i = Σ_j (x_j ∘ W(r_ij)) r̂_ij for the thread's beads. */
+    void (*convolveToVector)(const Edges<Real>& edges, const FilterTable<Real>& table, const Features<Real>& x,
+                             Real* y);
+    /** Its adjoint; ∂E/∂r̂ of each edge is added to directionGradient, [edges, 3]. */
+    void (*convolveToVectorAdjoint)(const Edges<Real>& edges, const FilterTable<Real>& table, const Features<Real>& x,
+                                    const Real* yGradient, Real* xGradient, Real* edgeGradient,
+                                    Real* directionGradient);
     /** values ← f(values + bias), row by row; the derivative f' goes to `derivatives` unless that is null. */
     void (*activate)(Activation activation, int rows, int stride, const Features<Real>& bias, Real* values,
                      Real* derivatives);
+    /** y_id ← a_i ∘ b_id, or y_id + a_i ∘ b_id */
+    void (*product)(int rows, int stride, int components, const Real* a, const Real* b, bool accumulate, Real* y);
+    /** y_i ← Σ_d a_id ∘ b_id, or y_i + Σ_d a_id ∘ b_id */
+    void (*innerProduct)(int rows, int stride, int components, const Real* a, const Real* b, bool accumulate, Real* y);
     /** values ← values ∘ factors */
     void (*multiply)(int count, const Real* factors, Real* values);
     /** values ← values + terms */

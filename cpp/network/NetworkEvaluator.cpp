@@ -45,58 +45,85 @@ template <class Real>
 NetworkEvaluator<Real>::NetworkEvaluator(const Program& program, Parallel& parallel)
     : kernels(getKernels<Real>()), parallel(parallel), cutoff(program.cutoff), scratch(parallel.getThreads()) {
     for (const Program::Operation& source : program.operations) {
-        Operation operation;
-        operation.kind = source.kind;
-        operation.activation = source.activation;
-        operation.stride = padded(source.channels);
-        operation.cells = source.cells;
-        operation.typeRows = pad<Real>(source.typeRows, source.channels, program.types, operation.stride);
-        if (source.kind == Kind::Convolution) {
-            const auto table = pad<Real>(source.table, source.channels, 2 * (source.cells + 1), operation.stride);
-            operation.table.resize(table.size());
-            kernels.arrangeTable(source.cells, operation.stride, table.data(), operation.table.data());
-            convolutions.push_back(static_cast<int>(operations.size()));
-            segments++;
-        }
-        for (const Program::Term& sourceTerm : source.terms) {
-            Term term{sourceTerm.input, {}, {}};
-            const int inStride = operations[term.input].stride;
-            if (!sourceTerm.weight.empty()) {
-                term.weight = pad<Real>(sourceTerm.weight, source.channels, inStride, operation.stride);
-                term.transposed = transpose(term.weight, operation.stride);
-            }
-            operation.terms.push_back(std::move(term));
-        }
-        operation.segment = segments;
+        Operation operation = prepare(source, program.types);
+        segments.resize(std::max(segments.size(), static_cast<size_t>(operation.segment) + 1));
+        Segment& segment = segments[operation.segment];
+        (isConvolution(operation.kind) ? segment.convolutions : segment.others)
+            .push_back(static_cast<int>(operations.size()));
         operations.push_back(std::move(operation));
     }
     planStorage();
 }
 
 template <class Real>
+typename NetworkEvaluator<Real>::Operation NetworkEvaluator<Real>::prepare(const Program::Operation& source,
+                                                                           int types) const {
+    Operation operation;
+    operation.kind = source.kind;
+    operation.activation = source.activation;
+    operation.stride = padded(source.channels);
+    operation.components = source.components;
+    operation.width = operation.components * operation.stride;
+    operation.cells = source.cells;
+    operation.segment = 0;
+    if (!source.typeRows.empty())
+        operation.typeRows = pad<Real>(source.typeRows, source.channels, types, operation.stride);
+    for (const Program::Term& sourceTerm : source.terms) {
+        Term term{sourceTerm.input, {}, {}};
+        const Operation& input = operations[term.input];
+        if (!sourceTerm.weight.empty()) {
+            term.weight = pad<Real>(sourceTerm.weight, source.channels, input.stride, operation.stride);
+            term.transposed = transpose(term.weight, operation.stride);
+        }
+        operation.segment = std::max(operation.segment, input.segment);
+        operation.terms.push_back(std::move(term));
+    }
+    if (isConvolution(source.kind)) {
+        const auto table = pad<Real>(source.table, source.channels, 2 * (source.cells + 1), operation.stride);
+        operation.table.resize(table.size());
+        kernels.arrangeTable(source.cells, operation.stride, operation.components, table.data(),
+                             operation.table.data());
+        operation.segment++;
+    }
+    return operation;
+}
+
+template <class Real>
 void NetworkEvaluator<Real>::planStorage() {
     for (Operation& operation : operations) {
-        operation.local = operation.kind == Kind::Affine;
+        const bool convolves = isConvolution(operation.kind);
+        operation.local = !convolves && operation.kind != Kind::Readout;
         for (const Term& term : operation.terms) {
             Operation& input = operations[term.input];
-            input.convolved = input.convolved || operation.kind == Kind::Convolution;
-            input.local = input.local && !input.convolved && operation.segment == input.segment;
+            input.convolved = input.convolved || convolves;
+            input.multiplied = input.multiplied || isProduct(operation.kind);
+            input.local = input.local && !convolves && operation.segment == input.segment;
         }
     }
     std::vector<bool> touched(operations.size(), false);
-    for (auto operation = operations.rbegin(); operation != operations.rend(); ++operation)
-        for (Term& term : operation->terms) {
-            term.first = !touched[term.input];
-            touched[term.input] = true;
-        }
+    const auto visit = [&](const std::vector<int>& values) {
+        for (auto value = values.rbegin(); value != values.rend(); ++value)
+            for (Term& term : operations[*value].terms) {
+                term.first = !touched[term.input];
+                touched[term.input] = true;
+            }
+    };
+    for (auto segment = segments.rbegin(); segment != segments.rend(); ++segment) {
+        visit(segment->others);
+        visit(segment->convolutions);
+    }
     for (Scratch& space : scratch) {
         space.rows.resize(operations.size());
+        space.gradients.resize(operations.size());
         space.derivatives.resize(operations.size());
         for (size_t k = 0; k < operations.size(); k++) {
-            if (operations[k].local)
-                space.rows[k].resize(chunk * operations[k].stride);
-            if (keepsDerivative(operations[k]) && operations[k].segment == segments)
-                space.derivatives[k].resize(chunk * operations[k].stride);
+            const int size = chunk * operations[k].width;
+            if (isInScratch(operations[k]))
+                space.rows[k].resize(size);
+            if (operations[k].local && isGradientSeparate(operations[k]))
+                space.gradients[k].resize(size);
+            if (keepsDerivative(operations[k]) && isLast(operations[k]))
+                space.derivatives[k].resize(size);
         }
     }
 }
@@ -108,12 +135,12 @@ void NetworkEvaluator<Real>::setTypes(const std::vector<int>& types) {
     if (sameSize)
         return;
     for (Operation& operation : operations) {
-        const size_t size = types.size() * operation.stride;
-        if (operation.kind != Kind::Readout && !operation.local)
+        const size_t size = types.size() * operation.width;
+        if (operation.kind != Kind::Readout && !isInScratch(operation))
             operation.rows.resize(size);
-        if (operation.convolved)
+        if (isGradientSeparate(operation) && !operation.local)
             operation.gradient.resize(size);
-        if (keepsDerivative(operation) && operation.segment != segments)
+        if (keepsDerivative(operation) && !isLast(operation))
             operation.derivative.resize(size);
     }
 }
@@ -121,22 +148,24 @@ void NetworkEvaluator<Real>::setTypes(const std::vector<int>& types) {
 template <class Real>
 Real* NetworkEvaluator<Real>::getRows(int value, int thread, int begin) {
     Operation& operation = operations[value];
-    return operation.local ? scratch[thread].rows[value].data()
-                           : operation.rows.data() + static_cast<size_t>(begin) * operation.stride;
+    return isInScratch(operation) ? scratch[thread].rows[value].data()
+                                  : operation.rows.data() + static_cast<size_t>(begin) * operation.width;
 }
 
 template <class Real>
 Real* NetworkEvaluator<Real>::getGradient(int value, int thread, int begin) {
     Operation& operation = operations[value];
-    return operation.convolved ? operation.gradient.data() + static_cast<size_t>(begin) * operation.stride
-                               : getRows(value, thread, begin);
+    if (!isGradientSeparate(operation))
+        return getRows(value, thread, begin);
+    return operation.local ? scratch[thread].gradients[value].data()
+                           : operation.gradient.data() + static_cast<size_t>(begin) * operation.width;
 }
 
 template <class Real>
 Real* NetworkEvaluator<Real>::getDerivative(int value, int thread, int begin) {
     Operation& operation = operations[value];
-    return operation.segment == segments ? scratch[thread].derivatives[value].data()
-                                         : operation.derivative.data() + static_cast<size_t>(begin) * operation.stride;
+    return isLast(operation) ? scratch[thread].derivatives[value].data()
+                             : operation.derivative.data() + static_cast<size_t>(begin) * operation.width;
 }
 
 template <class Real>
@@ -154,71 +183,148 @@ FilterTable<Real> NetworkEvaluator<Real>::getTable(const Operation& convolution)
 
 template <class Real>
 void NetworkEvaluator<Real>::evaluate(std::vector<EdgeList<Real>>& edges, bool gradient, double* energies) {
-    for (int segment = std::min(1, segments); segment <= segments; segment++)
+    const int last = static_cast<int>(segments.size()) - 1;
+    for (int segment = segments[0].others.empty() ? 1 : 0; segment <= last; segment++)
         parallel.run([&](int thread) {
-            if (segment > 0)
-                runConvolution(segment, edges[thread]);
+            for (int value : segments[segment].convolutions) runConvolution(operations[value], edges[thread]);
             inChunks(edges[thread], [&](int begin, int rows) {
                 forward(segment, thread, begin, rows, gradient, energies);
-                if (gradient && segment == segments)
+                if (gradient && segment == last)
                     reverse(segment, thread, begin, rows);
             });
         });
-    for (int segment = segments; gradient && segment > 0; segment--)
+    for (int segment = last; gradient && segment > 0; segment--)
         parallel.run([&](int thread) {
-            runConvolutionAdjoint(segment, edges[thread]);
+            const std::vector<int>& convolutions = segments[segment].convolutions;
+            for (auto value = convolutions.rbegin(); value != convolutions.rend(); ++value)
+                runConvolutionAdjoint(*value, edges[thread]);
             inChunks(edges[thread], [&](int begin, int rows) { reverse(segment - 1, thread, begin, rows); });
         });
 }
 
 template <class Real>
-void NetworkEvaluator<Real>::runConvolution(int segment, EdgeList<Real>& edges) {
-    Operation& convolution = operations[convolutions[segment - 1]];
-    kernels.convolve(edges.locate(convolution.cells), getTable(convolution), getFeatures(convolution),
-                     convolution.rows.data());
+void NetworkEvaluator<Real>::runConvolution(Operation& convolution, EdgeList<Real>& edges) {
+    if (convolution.kind == Kind::VectorConvolution)
+        kernels.convolveToVector(edges.locate(convolution.cells), getTable(convolution), getFeatures(convolution),
+                                 convolution.rows.data());
+    else
+        kernels.convolve(convolution.components, edges.locate(convolution.cells), getTable(convolution),
+                         getFeatures(convolution), convolution.rows.data());
 }
 
 template <class Real>
-void NetworkEvaluator<Real>::runConvolutionAdjoint(int segment, EdgeList<Real>& edges) {
-    const int value = convolutions[segment - 1];
+void NetworkEvaluator<Real>::runConvolutionAdjoint(int value, EdgeList<Real>& edges) {
     const Operation& convolution = operations[value];
     Real* inputGradient = nullptr;
     if (!convolution.terms.empty()) {
         Operation& input = operations[convolution.terms[0].input];
         inputGradient = input.gradient.data();
         if (convolution.terms[0].first)
-            std::fill(inputGradient + static_cast<size_t>(edges.getBegin()) * input.stride,
-                      inputGradient + static_cast<size_t>(edges.getEnd()) * input.stride, Real(0));
+            std::fill(inputGradient + static_cast<size_t>(edges.getBegin()) * input.width,
+                      inputGradient + static_cast<size_t>(edges.getEnd()) * input.width, Real(0));
     }
-    kernels.convolveAdjoint(edges.locate(convolution.cells), getTable(convolution), getFeatures(convolution),
-                            getGradient(value, 0, 0), inputGradient, edges.getGradient());
+    const Real* outGradient = getGradient(value, 0, 0);
+    if (convolution.kind == Kind::VectorConvolution)
+        kernels.convolveToVectorAdjoint(edges.locate(convolution.cells), getTable(convolution),
+                                        getFeatures(convolution), outGradient, inputGradient, edges.getGradient(),
+                                        edges.getDirectionGradient());
+    else
+        kernels.convolveAdjoint(convolution.components, edges.locate(convolution.cells), getTable(convolution),
+                                getFeatures(convolution), outGradient, inputGradient, edges.getGradient());
 }
 
 template <class Real>
 void NetworkEvaluator<Real>::forward(int segment, int thread, int begin, int rows, bool gradient, double* energies) {
-    for (size_t k = 0; k < operations.size(); k++) {
-        const Operation& operation = operations[k];
-        if (operation.segment != segment || operation.kind == Kind::Convolution)
-            continue;
-        if (operation.kind == Kind::Readout) {
-            if (energies != nullptr)
-                readEnergies(operation, thread, begin, rows, energies);
-            continue;
-        }
-        Real* y = getRows(k, thread, begin);
-        for (const Term& term : operation.terms) {
-            const bool accumulate = &term != &operation.terms.front();
-            const Real* x = getRows(term.input, thread, begin);
-            if (!term.weight.empty())
-                multiplyMatrices(rows, operations[term.input].stride, operation.stride, x, term.weight.data(),
-                                 accumulate, y);
-            else if (accumulate)
-                kernels.add(rows * operation.stride, x, y);
-            else
-                std::copy(x, x + rows * operation.stride, y);
-        }
+    for (int value : segments[segment].others) {
+        const Operation& operation = operations[value];
+        if (operation.kind == Kind::Affine)
+            runAffine(value, thread, begin, rows, gradient);
+        else if (isProduct(operation.kind))
+            runProduct(value, thread, begin, rows);
+        else if (energies != nullptr)
+            readEnergies(operation, thread, begin, rows, energies);
+    }
+}
+
+template <class Real>
+void NetworkEvaluator<Real>::reverse(int segment, int thread, int begin, int rows) {
+    const std::vector<int>& values = segments[segment].others;
+    for (auto value = values.rbegin(); value != values.rend(); ++value) {
+        const Operation& operation = operations[*value];
+        if (operation.kind == Kind::Affine)
+            runAffineAdjoint(*value, thread, begin, rows);
+        else if (isProduct(operation.kind))
+            runProductAdjoint(*value, thread, begin, rows);
+        else
+            runReadoutAdjoint(operation, thread, begin, rows);
+    }
+}
+
+template <class Real>
+void NetworkEvaluator<Real>::runAffine(int value, int thread, int begin, int rows, bool gradient) {
+    const Operation& operation = operations[value];
+    Real* y = getRows(value, thread, begin);
+    if (operation.terms.empty())
+        std::fill(y, y + rows * operation.width, Real(0));
+    for (const Term& term : operation.terms) {
+        const bool accumulate = &term != &operation.terms.front();
+        const Real* x = getRows(term.input, thread, begin);
+        if (!term.weight.empty())
+            multiplyMatrices(rows * operation.components, operations[term.input].stride, operation.stride, x,
+                             term.weight.data(), accumulate, y);
+        else if (accumulate)
+            kernels.add(rows * operation.width, x, y);
+        else
+            std::copy(x, x + rows * operation.width, y);
+    }
+    if (!operation.typeRows.empty())
         kernels.activate(operation.activation, rows, operation.stride, {operation.typeRows.data(), &types[begin]}, y,
-                         gradient && keepsDerivative(operation) ? getDerivative(k, thread, begin) : nullptr);
+                         gradient && keepsDerivative(operation) ? getDerivative(value, thread, begin) : nullptr);
+}
+
+template <class Real>
+void NetworkEvaluator<Real>::runAffineAdjoint(int value, int thread, int begin, int rows) {
+    const Operation& operation = operations[value];
+    Real* outGradient = getGradient(value, thread, begin);
+    if (keepsDerivative(operation))
+        kernels.multiply(rows * operation.width, getDerivative(value, thread, begin), outGradient);
+    for (const Term& term : operation.terms) {
+        const Operation& input = operations[term.input];
+        Real* inGradient = getGradient(term.input, thread, begin);
+        if (!term.weight.empty())
+            multiplyMatrices(rows * operation.components, operation.stride, input.stride, outGradient,
+                             term.transposed.data(), !term.first, inGradient);
+        else if (term.first)
+            std::copy(outGradient, outGradient + rows * input.width, inGradient);
+        else
+            kernels.add(rows * input.width, outGradient, inGradient);
+    }
+}
+
+template <class Real>
+void NetworkEvaluator<Real>::runProduct(int value, int thread, int begin, int rows) {
+    const Operation& operation = operations[value];
+    const int second = operation.terms[1].input;
+    const auto kernel = operation.kind == Kind::Product ? kernels.product : kernels.innerProduct;
+    kernel(rows, operation.stride, operations[second].components, getRows(operation.terms[0].input, thread, begin),
+           getRows(second, thread, begin), false, getRows(value, thread, begin));
+}
+
+/** Of a ∘ b_d the gradients are Σ_d b_d ∘ g_d and a ∘ g_d, of Σ_d a_d ∘ b_d they are g ∘ b_d and g ∘ a_d. */
+template <class Real>
+void NetworkEvaluator<Real>::runProductAdjoint(int value, int thread, int begin, int rows) {
+    const Operation& operation = operations[value];
+    const Term &a = operation.terms[0], &b = operation.terms[1];
+    const int stride = operation.stride, components = operations[b.input].components;
+    const Real* gradient = getGradient(value, thread, begin);
+    const Real *aRows = getRows(a.input, thread, begin), *bRows = getRows(b.input, thread, begin);
+    Real *aGradient = getGradient(a.input, thread, begin), *bGradient = getGradient(b.input, thread, begin);
+    if (operation.kind == Kind::Product) {
+        kernels.innerProduct(rows, stride, components, bRows, gradient, !a.first, aGradient);
+        kernels.product(rows, stride, components, aRows, gradient, !b.first, bGradient);
+    } else {
+        kernels.product(rows, stride, components, gradient, bRows, !a.first, aGradient);
+        kernels.product(rows, stride, components, gradient, aRows, !b.first, bGradient);
     }
 }
 
@@ -235,31 +341,15 @@ void NetworkEvaluator<Real>::readEnergies(const Operation& readout, int thread, 
 }
 
 template <class Real>
-void NetworkEvaluator<Real>::reverse(int segment, int thread, int begin, int rows) {
-    for (int k = static_cast<int>(operations.size()) - 1; k >= 0; k--) {
-        const Operation& operation = operations[k];
-        if (operation.segment != segment || operation.kind == Kind::Convolution)
-            continue;
-        Real* outGradient = operation.kind == Kind::Readout ? nullptr : getGradient(k, thread, begin);
-        if (keepsDerivative(operation))
-            kernels.multiply(rows * operation.stride, getDerivative(k, thread, begin), outGradient);
-        for (const Term& term : operation.terms) {
-            const int inStride = operations[term.input].stride;
-            Real* inGradient = getGradient(term.input, thread, begin);
-            if (operation.kind == Kind::Readout)
-                for (int row = 0; row < rows; row++)
-                    if (term.first)
-                        std::copy(&term.transposed[0], &term.transposed[0] + inStride, inGradient + row * inStride);
-                    else
-                        kernels.add(inStride, term.transposed.data(), inGradient + row * inStride);
-            else if (!term.weight.empty())
-                multiplyMatrices(rows, operation.stride, inStride, outGradient, term.transposed.data(), !term.first,
-                                 inGradient);
-            else if (term.first)
-                std::copy(outGradient, outGradient + rows * inStride, inGradient);
+void NetworkEvaluator<Real>::runReadoutAdjoint(const Operation& readout, int thread, int begin, int rows) {
+    for (const Term& term : readout.terms) {
+        const int stride = operations[term.input].stride;
+        Real* inGradient = getGradient(term.input, thread, begin);
+        for (int row = 0; row < rows; row++)
+            if (term.first)
+                std::copy(&term.transposed[0], &term.transposed[0] + stride, inGradient + row * stride);
             else
-                kernels.add(rows * inStride, outGradient, inGradient);
-        }
+                kernels.add(stride, term.transposed.data(), inGradient + row * stride);
     }
 }
 

@@ -7,15 +7,20 @@ namespace OpenMMCG {
 
 namespace {
 
-double activate(Activation activation, double x) {
+double apply(Activation activation, double x) {
     switch (activation) {
         case Activation::Tanh:
             return std::tanh(x);
         case Activation::ShiftedSoftplus:
             return std::max(x, 0.0) + std::log1p(std::exp(-std::abs(x))) - std::log(2.0);
-        default:
-            return x;
+        case Activation::Silu:
+            return x / (1 + std::exp(-x));
+        case Activation::SquareRoot:
+            return std::sqrt(x + 1e-8);
+        case Activation::Identity:
+            break;
     }
+    return x;
 }
 
 /** [rows, in] · [in, out] */
@@ -43,38 +48,79 @@ Program::Program(const CompiledNetwork& network) : Program(network, true) {
 }
 
 Program::Program(const CompiledNetwork& network, bool multiplyOut) : cutoff(network.cutoff), types(network.types) {
-    using Source = CompiledNetwork::Kind;
     std::vector<LinearForm> values;  // of the network, by its own numbers
     for (const auto& source : network.operations) {
-        LinearForm form;
-        if (source.kind == Source::Embedding)
-            form = {{}, {source.weight.begin(), source.weight.end()}, source.channels};
-        else
-            form = values[source.inputs[0]];
-        if (source.kind == Source::Sum) {
-            for (size_t i = 1; i < source.inputs.size(); i++) form = add(form, values[source.inputs[i]]);
-            if (!multiplyOut)
-                form = makeValue({Kind::Affine, {}, {}, 0, Activation::Identity, {}, 0, 1}, form);
-        } else if (source.kind == Source::Dense) {
-            form = multiply(form, source.weight, source.bias, source.channels);
-            if (source.activation != Activation::Identity)
-                form = makeValue({Kind::Affine, {}, {}, 0, source.activation, {}, 0, 1}, form);
-        } else if (source.kind == Source::Convolution) {
-            form = makeValue({Kind::Affine, {}, {}, 0, Activation::Identity, {}, 0, 1}, form);
-            operations.push_back({Kind::Convolution, getTerms(form), form.typeRows, source.channels,
-                                  Activation::Identity, source.table, source.cells, 1});
-            form = makeSource();
-        } else if (source.kind == Source::Readout) {
-            form = multiply(form, source.weight, source.bias, 1);
-            operations.push_back({Kind::Readout, getTerms(form), form.typeRows, 1, Activation::Identity, {}, 0, 1});
-        }
+        LinearForm form = compile(source, values, multiplyOut);
         values.push_back(std::move(form));
     }
 }
 
+Program::LinearForm Program::compile(const CompiledNetwork::Operation& source, std::vector<LinearForm>& values,
+                                     bool multiplyOut) {
+    const auto input = [&](int k) -> LinearForm& { return values[source.inputs[k]]; };
+    switch (source.kind) {
+        case CompiledNetwork::Kind::Embedding:
+            return {{}, {source.weight.begin(), source.weight.end()}, source.channels, 1};
+        case CompiledNetwork::Kind::Dense:
+            return activate(multiply(input(0), source.weight, source.bias, source.channels), source.activation);
+        case CompiledNetwork::Kind::Activation:
+            return activate(input(0), source.activation);
+        case CompiledNetwork::Kind::Convolution:
+        case CompiledNetwork::Kind::VectorConvolution:
+            return compileConvolution(source, input(0));
+        case CompiledNetwork::Kind::Product:
+        case CompiledNetwork::Kind::InnerProduct:
+            return compileProduct(source, input(0), input(1));
+        case CompiledNetwork::Kind::Sum: {
+            LinearForm form = input(0);
+            for (size_t k = 1; k < source.inputs.size(); k++) form = add(form, input(k));
+            if (!multiplyOut && !form.matrices.empty())
+                makeValue(form);
+            return form;
+        }
+        case CompiledNetwork::Kind::Readout:
+            break;
+    }
+    LinearForm form = multiply(input(0), source.weight, source.bias, 1);
+    operations.push_back({Kind::Readout, getTerms(form), form.typeRows, 1, Activation::Identity, {}, 0, 1});
+    return form;
+}
+
+Program::LinearForm Program::compileConvolution(const CompiledNetwork::Operation& source, LinearForm& input) {
+    Operation operation;
+    operation.kind = source.kind == CompiledNetwork::Kind::Convolution ? Kind::Convolution : Kind::VectorConvolution;
+    operation.channels = source.channels;
+    operation.table = source.table;
+    operation.cells = source.cells;
+    operation.components = source.components;
+    if (input.matrices.empty())
+        operation.typeRows = input.typeRows;
+    else
+        operation.terms = {{makeValue(input), {}}};
+    operations.push_back(std::move(operation));
+    return makeSource();
+}
+
+Program::LinearForm Program::compileProduct(const CompiledNetwork::Operation& source, LinearForm& first,
+                                            LinearForm& second) {
+    if (first.matrices.empty() && second.matrices.empty()) {
+        LinearForm form = first;
+        for (size_t i = 0; i < form.typeRows.size(); i++) form.typeRows[i] *= second.typeRows[i];
+        return form;
+    }
+    Operation operation;
+    operation.kind = source.kind == CompiledNetwork::Kind::Product ? Kind::Product : Kind::InnerProduct;
+    const int a = makeValue(first), b = makeValue(second);
+    operation.terms = {{a, {}}, {b, {}}};
+    operation.channels = source.channels;
+    operation.components = source.components;
+    operations.push_back(std::move(operation));
+    return makeSource();
+}
+
 Program::LinearForm Program::multiply(const LinearForm& form, const std::vector<float>& weight,
                                       const std::vector<float>& bias, int channels) const {
-    LinearForm result{{}, product(form.typeRows, weight, form.channels, channels), channels};
+    LinearForm result{{}, product(form.typeRows, weight, form.channels, channels), channels, form.components};
     for (const auto& [source, matrix] : form.matrices)
         result.matrices[source] = product(matrix, weight, form.channels, channels);
     for (size_t i = 0; !bias.empty() && i < result.typeRows.size(); i++) result.typeRows[i] += bias[i % channels];
@@ -92,30 +138,42 @@ Program::LinearForm Program::add(const LinearForm& a, const LinearForm& b) const
     return result;
 }
 
-/** Let the form, activated, be a value of the program; what needs no work is left as it is. */
-Program::LinearForm Program::makeValue(Operation operation, const LinearForm& form) {
+Program::LinearForm Program::activate(const LinearForm& form, Activation activation) {
+    if (activation == Activation::Identity)
+        return form;
     if (form.matrices.empty()) {
         LinearForm result = form;
-        for (double& x : result.typeRows) x = activate(operation.activation, x);
+        for (double& x : result.typeRows) x = apply(activation, x);
         return result;
     }
-    const bool isSource = form.matrices.size() == 1 && form.matrices.begin()->second == identity(form.channels) &&
-                          std::all_of(form.typeRows.begin(), form.typeRows.end(), [](double x) { return x == 0; });
-    if (isSource && operation.activation == Activation::Identity)
-        return form;
-    operation.terms = getTerms(form);
-    operation.typeRows = form.typeRows;
-    operation.channels = form.channels;
-    operations.push_back(std::move(operation));
+    operations.push_back(
+        {Kind::Affine, getTerms(form), form.typeRows, form.channels, activation, {}, 0, form.components});
     return makeSource();
+}
+
+/** Let the form be a value of the program, unless it is one already; which one. */
+int Program::makeValue(LinearForm& form) {
+    if (!isValue(form)) {
+        operations.push_back(
+            {Kind::Affine, getTerms(form), form.typeRows, form.channels, Activation::Identity, {}, 0, form.components});
+        form = makeSource();
+    }
+    return form.matrices.begin()->first;
+}
+
+bool Program::isValue(const LinearForm& form) const {
+    return form.matrices.size() == 1 && form.matrices.begin()->second == identity(form.channels) &&
+           std::all_of(form.typeRows.begin(), form.typeRows.end(), [](double x) { return x == 0; });
 }
 
 /** The form of the value made last. */
 Program::LinearForm Program::makeSource() {
-    const int channels = operations.back().channels;
-    return {{{static_cast<int>(operations.size()) - 1, identity(channels)}},
-            std::vector<double>(static_cast<size_t>(types) * channels, 0),
-            channels};
+    const Operation& last = operations.back();
+    const size_t rows = last.components == 1 ? types : 0;
+    return {{{static_cast<int>(operations.size()) - 1, identity(last.channels)}},
+            std::vector<double>(rows * last.channels, 0),
+            last.channels,
+            last.components};
 }
 
 std::vector<Program::Term> Program::getTerms(const LinearForm& form) const {
@@ -129,7 +187,7 @@ std::vector<Program::Term> Program::getTerms(const LinearForm& form) const {
 long Program::getCost() const {
     long cost = 0;
     for (const Operation& operation : operations)
-        for (const Term& term : operation.terms) cost += static_cast<long>(term.weight.size());
+        for (const Term& term : operation.terms) cost += static_cast<long>(term.weight.size()) * operation.components;
     return cost;
 }
 

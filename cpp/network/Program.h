@@ -50,16 +50,22 @@ private:
     /** A value as Σ_sources source · matrix + typeRows[type], in terms of values already made. */
     struct LinearForm {
         std::map<int, std::vector<double>> matrices;
-        std::vector<double> typeRows;
+        std::vector<double> typeRows;  ///< empty for vectors
         int channels;
+        int components;
     };
     Program(const CompiledNetwork& network, bool multiplyOut);
+    LinearForm compile(const CompiledNetwork::Operation& source, std::vector<LinearForm>& values, bool multiplyOut);
+    LinearForm compileConvolution(const CompiledNetwork::Operation& source, LinearForm& input);
+    LinearForm compileProduct(const CompiledNetwork::Operation& source, LinearForm& first, LinearForm& second);
     LinearForm multiply(const LinearForm& form, const std::vector<float>& weight, const std::vector<float>& bias,
                         int channels) const;
     LinearForm add(const LinearForm& a, const LinearForm& b) const;
-    LinearForm makeValue(Operation operation, const LinearForm& form);
+    LinearForm activate(const LinearForm& form, Activation activation);
+    int makeValue(LinearForm& form);
     LinearForm makeSource();
     std::vector<Term> getTerms(const LinearForm& form) const;
+    bool isValue(const LinearForm& form) const;
 };
 
 }  // namespace OpenMMCG

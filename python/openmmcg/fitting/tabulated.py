@@ -9,14 +9,14 @@ the loss needs automatic differentiation once instead of twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from openmmcg.fitting.pair_sums import convolve, multiply
-from openmmcg.potentials.networks import Filter, FilterConvolutionNetwork
+from openmmcg.potentials.networks import Filter, FilterConvolutionNetwork, activate, inner_product
 
 # Filters and their slopes are interpolated linearly, which is far more exact than training data are.
 _CELLS = 512
@@ -48,7 +48,10 @@ def tabulated_forces(
 
 @dataclass
 class _Value:
-    """Features ``[N, channels]``, or ``[types, channels]`` where they depend on the type alone."""
+    """Features ``[N, channels]``, or ``[types, channels]`` where they depend on the type alone.
+
+    Those of a vector are ``[N, 3, channels]``.
+    """
 
     features: Tensor
     of_types: bool
@@ -71,7 +74,7 @@ class _Forces:
         cutoff: float,
     ) -> None:
         distances = displacements.square().sum(1, keepdim=True).sqrt()
-        self.directions = displacements / distances
+        self.distances, self.directions = distances, displacements / distances
         self.types, self.rows, self.columns = types, rows, columns
         self.number_of_types = number_of_types
         self.width = cutoff / _CELLS
@@ -79,13 +82,17 @@ class _Forces:
         cells = places.to(torch.int64).clamp_(max=_CELLS - 1)
         self.fractions = places - cells
         self.cells = cells.squeeze(1)
-        self.slopes = torch.zeros_like(distances).squeeze(1)  # dE/dr of every pair
+        # dE/dr of every pair, and dE/dr̂ where there are convolutions with directions.
+        self.slopes = torch.zeros_like(distances).squeeze(1)
+        self.direction_gradients = torch.zeros_like(displacements)
         self._adjoints: list[Callable[[], None]] = []
 
     def forces(self) -> Tensor:
         for adjoint in reversed(self._adjoints):
             adjoint()
-        gradients = self.slopes.unsqueeze(1) * self.directions
+        along = (self.direction_gradients * self.directions).sum(1, keepdim=True)
+        across = (self.direction_gradients - along * self.directions) / self.distances
+        gradients = self.slopes.unsqueeze(1) * self.directions + across
         forces = gradients.new_zeros(len(self.types), 3)
         return forces.index_add(0, self.rows, gradients).index_add(0, self.columns, -gradients)
 
@@ -93,24 +100,22 @@ class _Forces:
         return _Value(weight, of_types=True)
 
     def dense(self, value: _Value, weight: Tensor, bias: Tensor | None, activation: str) -> _Value:
-        linear = torch.nn.functional.linear(value.features, weight, bias)
-        if activation == "tanh":
-            features = torch.tanh(linear)
-        elif activation == "shifted_softplus":
-            features = torch.nn.functional.softplus(linear) - torch.log(linear.new_tensor(2.0))
-        else:
-            features = linear
-        result = _Value(features, value.of_types)
+        result = _Value(torch.nn.functional.linear(value.features, weight, bias), value.of_types)
 
         def adjoint() -> None:
-            if result.adjoint is None or value.of_types:
-                return
-            term = result.adjoint
-            if activation == "tanh":
-                term = term * (1 - features * features)
-            elif activation == "shifted_softplus":
-                term = term * torch.sigmoid(linear)
-            value.add_to_adjoint(term @ weight)
+            if result.adjoint is not None and not value.of_types:
+                value.add_to_adjoint(result.adjoint @ weight)
+
+        self._adjoints.append(adjoint)
+        return result if activation == "identity" else self.activation(result, activation)
+
+    def activation(self, value: _Value, activation: str) -> _Value:
+        result = _Value(activate(value.features, activation), value.of_types)
+
+        def adjoint() -> None:
+            if result.adjoint is not None and not value.of_types:
+                derivative = _derivative(activation, value.features, result.features)
+                value.add_to_adjoint(result.adjoint * derivative)
 
         self._adjoints.append(adjoint)
         return result
@@ -120,16 +125,68 @@ class _Forces:
         if value.of_types and self.number_of_types <= _MOST_TYPES:
             return self._convolution_of_types(value.features, filters, slopes)
         features = self._of_beads(value)
+        pairs = self.rows, self.columns
         filters_of_pairs = self._interpolate(filters)
-        result = _Value(convolve(features, filters_of_pairs, self.rows, self.columns), of_types=False)
+        result = _Value(_by_component(features, lambda x: convolve(x, filters_of_pairs, *pairs)), of_types=False)
 
         def adjoint() -> None:
             if result.adjoint is None:
                 return
-            products = multiply(features, result.adjoint, self.rows, self.columns)
-            self.slopes = self.slopes + (products * self._interpolate(slopes)).sum(1)
+            slopes_of_pairs = self._interpolate(slopes)
+            for x, y in zip(_components(features), _components(result.adjoint), strict=True):
+                self.slopes = self.slopes + (multiply(x, y, *pairs) * slopes_of_pairs).sum(1)
             if not value.of_types:
-                value.add_to_adjoint(convolve(result.adjoint, filters_of_pairs, self.rows, self.columns))
+                value.add_to_adjoint(_by_component(result.adjoint, lambda y: convolve(y, filters_of_pairs, *pairs)))
+
+        self._adjoints.append(adjoint)
+        return result
+
+    def vector_convolution(self, value: _Value, filter: Filter) -> _Value:
+        filters, slopes = map(self._interpolate, self._tabulate(filter))
+        features = self._of_beads(value)
+        directed = [filters * direction.unsqueeze(1) for direction in self.directions.unbind(1)]
+        pairs = self.rows, self.columns
+        result = _Value(torch.stack([convolve(features, w, *pairs, sign=-1) for w in directed], 1), of_types=False)
+
+        def adjoint() -> None:
+            if result.adjoint is None:
+                return
+            adjoints = result.adjoint.unbind(1)
+            products = torch.stack([multiply(y, features, *pairs, sign=-1) for y in adjoints], 1)
+            self.direction_gradients = self.direction_gradients + (products * filters.unsqueeze(1)).sum(2)
+            self.slopes = self.slopes + ((products * self.directions.unsqueeze(2)).sum(1) * slopes).sum(1)
+            if not value.of_types:
+                terms = [convolve(y, w, *pairs, sign=-1) for y, w in zip(adjoints, directed, strict=True)]
+                value.add_to_adjoint(-torch.stack(terms).sum(0))
+
+        self._adjoints.append(adjoint)
+        return result
+
+    def product(self, scalar: _Value, value: _Value) -> _Value:
+        of_types = scalar.of_types and value.of_types
+        a, b = (x.features if of_types else self._of_beads(x) for x in (scalar, value))
+        is_vector = b.dim() == 3
+        result = _Value(a.unsqueeze(1) * b if is_vector else a * b, of_types)
+
+        def adjoint() -> None:
+            if result.adjoint is None:
+                return
+            if not scalar.of_types:
+                terms = b * result.adjoint
+                scalar.add_to_adjoint(terms.sum(1) if is_vector else terms)
+            if not value.of_types:
+                value.add_to_adjoint((a.unsqueeze(1) if is_vector else a) * result.adjoint)
+
+        self._adjoints.append(adjoint)
+        return result
+
+    def inner_product(self, first: _Value, second: _Value) -> _Value:
+        result = _Value(inner_product(first.features, second.features), of_types=False)
+
+        def adjoint() -> None:
+            if result.adjoint is not None:
+                first.add_to_adjoint(result.adjoint.unsqueeze(1) * second.features)
+                second.add_to_adjoint(result.adjoint.unsqueeze(1) * first.features)
 
         self._adjoints.append(adjoint)
         return result
@@ -196,3 +253,26 @@ class _Forces:
         counts = upper.new_zeros(self.number_of_types * beads * knots)
         counts.index_add_(0, places.flatten(), weights.flatten())
         return counts.view(self.number_of_types, beads, knots), places
+
+
+def _derivative(activation: str, values: Tensor, activated: Tensor) -> Tensor:
+    """Derivative of an activation function, whose values are there already."""
+    if activation == "tanh":
+        return 1 - activated * activated
+    if activation == "shifted_softplus":
+        return torch.sigmoid(values)
+    if activation == "silu":
+        logistic = torch.sigmoid(values)
+        return logistic + activated * (1 - logistic)
+    if activation == "square_root":
+        return 0.5 / activated
+    return torch.ones_like(values)
+
+
+def _components(features: Tensor) -> Sequence[Tensor]:
+    """The components of a vector; a scalar is its own only one."""
+    return features.unbind(1) if features.dim() == 3 else [features]
+
+
+def _by_component(features: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    return torch.stack([function(x) for x in features.unbind(1)], 1) if features.dim() == 3 else function(features)

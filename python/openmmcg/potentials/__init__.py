@@ -14,16 +14,18 @@ if TYPE_CHECKING:
     from openmmcg.potentials.compiled import compile_network
     from openmmcg.potentials.contract import NeighborListModule, PeriodicPlainModule, PlainModule
     from openmmcg.potentials.geometry import minimum_image
-    from openmmcg.potentials.networks import SchNet
+    from openmmcg.potentials.networks import GNN, PaiNN, SchNet
     from openmmcg.potentials.radial import CosineCutoff, ExponentialNormalBasis, GaussianBasis
 
 __all__ = [
+    "GNN",
     "BeadType",
     "CGPotential",
     "CosineCutoff",
     "ExponentialNormalBasis",
     "GaussianBasis",
     "NeighborListModule",
+    "PaiNN",
     "PeriodicPlainModule",
     "PlainModule",
     "PriorForces",
@@ -37,8 +39,10 @@ __all__ = [
 _NEED_TORCH = {
     "CosineCutoff": "radial",
     "ExponentialNormalBasis": "radial",
+    "GNN": "networks",
     "GaussianBasis": "radial",
     "NeighborListModule": "contract",
+    "PaiNN": "networks",
     "PeriodicPlainModule": "contract",
     "PlainModule": "contract",
     "SchNet": "networks",

@@ -135,9 +135,20 @@ class _Builder:
             arrays["bias"] = self._store(bias)
         return self._add("dense", input=value, **arrays, activation=activation)
 
+    def activation(self, value: int, activation: str) -> int:
+        return self._add("activation", input=value, activation=activation)
+
     def convolution(self, value: int, filter: Filter) -> int:
-        table = torch.from_numpy(tabulate(filter, self.cutoff))
-        return self._add("convolution", input=value, table=self._store(table))
+        return self._add("convolution", input=value, table=self._tabulate(filter))
+
+    def vector_convolution(self, value: int, filter: Filter) -> int:
+        return self._add("vector_convolution", input=value, table=self._tabulate(filter))
+
+    def product(self, scalar: int, value: int) -> int:
+        return self._add("product", inputs=[scalar, value])
+
+    def inner_product(self, first: int, second: int) -> int:
+        return self._add("inner_product", inputs=[first, second])
 
     def sum(self, *values: int) -> int:
         return self._add("sum", inputs=list(values))
@@ -151,6 +162,9 @@ class _Builder:
         self.operations.append({"operation": operation, "output": number, **arguments})
         self._values += 1
         return number
+
+    def _tabulate(self, filter: Filter) -> dict[str, Any]:
+        return self._store(torch.from_numpy(tabulate(filter, self.cutoff)))
 
     def _store(self, array: Tensor) -> dict[str, Any]:
         _check_finite(array)

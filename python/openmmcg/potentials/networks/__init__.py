@@ -1,17 +1,33 @@
 """Networks that give the energy of coarse-grained beads."""
 
-from openmmcg.potentials.networks.primitives import Convolution, Dense, Embedding, Filter, Readout
+from openmmcg.potentials.networks.gnn import GNN
+from openmmcg.potentials.networks.painn import PaiNN
+from openmmcg.potentials.networks.primitives import (
+    Convolution,
+    Dense,
+    Embedding,
+    Filter,
+    Readout,
+    VectorConvolution,
+    activate,
+    inner_product,
+)
 from openmmcg.potentials.networks.program import FilterConvolutionNetwork, Program
 from openmmcg.potentials.networks.schnet import InteractionBlock, SchNet
 
 __all__ = [
+    "GNN",
     "Convolution",
     "Dense",
     "Embedding",
     "Filter",
     "FilterConvolutionNetwork",
     "InteractionBlock",
+    "PaiNN",
     "Program",
     "Readout",
     "SchNet",
+    "VectorConvolution",
+    "activate",
+    "inner_product",
 ]

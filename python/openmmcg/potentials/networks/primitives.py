@@ -1,7 +1,9 @@
 """The torch side of the primitives that networks are made of, under the names of the compiled network.
 
-The primitives are those of the compiled network in ``docs/design.md``: `Embedding`, `Dense`,
-`Convolution`, sum and `Readout`. All modules script and follow the dtype they are moved to.
+The primitives are those of the compiled network in ``docs/design.md``: `Embedding`, `Dense`, `activate`,
+`Convolution`, `VectorConvolution`, product, `inner_product`, sum and `Readout`. A value is one row of channels
+for each bead, ``[N, channels]``, or one for each component of a vector, ``[N, 3, channels]``. All modules
+script and follow the dtype they are moved to.
 """
 
 from __future__ import annotations
@@ -11,19 +13,30 @@ import math
 import torch
 from torch import Tensor, nn
 
-ACTIVATIONS = ("identity", "tanh", "shifted_softplus")
+ACTIVATIONS = ("identity", "tanh", "shifted_softplus", "silu")  # of layers
 
 
 def activate(values: Tensor, activation: str) -> Tensor:
-    """Apply an activation function by name, one of `ACTIVATIONS`.
+    """Apply an activation function by name, one of `ACTIVATIONS` or ``"square_root"``.
 
-    The shifted softplus is :math:`\\ln(\\frac12 e^x + \\frac12)`, Schütt et al., J. Chem. Phys. 148, 241722 (2018).
+    The shifted softplus is :math:`\\ln(\\frac12 e^x + \\frac12)`, Schütt et al., J. Chem. Phys. 148, 241722 (2018);
+    silu is :math:`x/(1 + e^{-x})`. The square root is :math:`\\sqrt{x + 10^{-8}}`, which has a derivative at zero;
+    that of an inner product of a vector with itself is its norm.
     """
     if activation == "tanh":
         return torch.tanh(values)
     if activation == "shifted_softplus":
         return nn.functional.softplus(values) - math.log(2.0)
+    if activation == "silu":
+        return nn.functional.silu(values)
+    if activation == "square_root":
+        return torch.sqrt(values + 1e-8)
     return values
+
+
+def inner_product(first: Tensor, second: Tensor) -> Tensor:
+    """``y_i = Σ_d a_id ∘ b_id`` of two vectors, ``[N, 3, channels]`` to ``[N, channels]``."""
+    return (first * second).sum(1)
 
 
 class Embedding(nn.Module):
@@ -55,8 +68,8 @@ class Dense(nn.Module):
 class Filter(nn.Module):
     """A filter-generating network, distances ``[...]`` in nm to filters ``W(r)`` ``[..., channels]``.
 
-    A dense layer with activation and one without act on a radial basis; the result is multiplied by the
-    cutoff function.
+    A dense layer with activation and one without act on a radial basis, or the latter alone; the result is
+    multiplied by the cutoff function.
 
     Parameters
     ----------
@@ -67,17 +80,20 @@ class Filter(nn.Module):
     channels
         Number of filters.
     activation
-        That of the first layer.
+        That of the first layer; None leaves that layer out, and filters are linear in the basis functions.
     neighbors
         About how many neighbours a convolution sums over; filters are divided by its square root.
     """
 
-    def __init__(self, basis: nn.Module, cutoff: nn.Module, channels: int, activation: str, neighbors: float) -> None:
+    def __init__(
+        self, basis: nn.Module, cutoff: nn.Module, channels: int, activation: str | None, neighbors: float
+    ) -> None:
         super().__init__()
         self.basis = basis
         self.cutoff = cutoff
-        self.hidden = Dense(int(basis.size), channels, activation)  # type: ignore[arg-type]
-        self.output = Dense(channels, channels)
+        size = int(basis.size)  # type: ignore[arg-type]
+        self.hidden = nn.Identity() if activation is None else Dense(size, channels, activation)
+        self.output = Dense(size if activation is None else channels, channels)
         self.scale = float(neighbors) ** -0.5
 
     def forward(self, distances: Tensor) -> Tensor:
@@ -94,7 +110,7 @@ class Convolution(nn.Module):
     """A continuous-filter convolution ``y_i = Σ_j x_j ∘ W(r_ij)`` over the neighbours ``j`` of bead ``i``.
 
     Cited as equation 10 of Husic et al., J. Chem. Phys. 153, 194101 (2020). Pairs are listed once, so every
-    filter is evaluated once and used in both directions.
+    filter is evaluated once and used in both directions. Each component of a vector gets the same filter.
     """
 
     def __init__(self, filter: Filter) -> None:
@@ -103,9 +119,28 @@ class Convolution(nn.Module):
 
     def forward(self, features: Tensor, distances: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         filters = self.filter(distances)
+        if features.dim() == 3:
+            filters = filters.unsqueeze(1)
         sums = torch.zeros_like(features)
         sums = sums.index_add(0, rows, features.index_select(0, columns) * filters)
         return sums.index_add(0, columns, features.index_select(0, rows) * filters)
+
+
+class VectorConvolution(nn.Module):
+    """A convolution with directions, ``y_i = Σ_j (x_j ∘ W(r_ij)) r̂_ij``, from a scalar to a vector.
+
+    The unit vector ``r̂_ij`` points from bead ``i`` to its neighbour ``j``.
+    """
+
+    def __init__(self, filter: Filter) -> None:
+        super().__init__()
+        self.filter = filter
+
+    def forward(self, features: Tensor, distances: Tensor, directions: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        filters = self.filter(distances).unsqueeze(1) * directions.unsqueeze(2)
+        sums = torch.zeros(features.shape[0], 3, features.shape[1], dtype=features.dtype, device=features.device)
+        sums = sums.index_add(0, rows, features.index_select(0, columns).unsqueeze(1) * filters)
+        return sums.index_add(0, columns, features.index_select(0, rows).unsqueeze(1) * -filters)
 
 
 class Readout(nn.Module):

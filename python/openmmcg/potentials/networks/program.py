@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor
 
-from openmmcg.potentials.networks.primitives import Filter
+from openmmcg.potentials.networks.primitives import Dense, Filter
 
 Value = TypeVar("Value")
 
@@ -14,18 +14,30 @@ Value = TypeVar("Value")
 class Program(Protocol[Value]):
     """Takes the primitives of ``docs/design.md`` one after the other.
 
-    A value stands for one vector per bead. Weights are as torch has them, ``[out, in]``, and remain connected
-    to the network's parameters.
+    A value stands for a row of channels per bead, or for three, the components of a vector. Weights are as torch
+    has them, ``[out, in]``, and remain connected to the network's parameters. Every value must be used.
     """
 
     def embedding(self, weight: Tensor) -> Value:
         """``y_i = weight[type_i]``; weight ``[types, channels]``."""
 
     def dense(self, value: Value, weight: Tensor, bias: Tensor | None, activation: str) -> Value:
-        """``y_i = f(x_i · weightᵀ + bias)``."""
+        """``y_i = f(x_i · weightᵀ + bias)``, or ``y_id = x_id · weightᵀ`` of a vector."""
+
+    def activation(self, value: Value, activation: str) -> Value:
+        """``y_i = f(x_i)`` of a scalar; see `activate`."""
 
     def convolution(self, value: Value, filter: Filter) -> Value:
-        """``y_i = Σ_j x_j ∘ W(r_ij)``."""
+        """``y_i = Σ_j x_j ∘ W(r_ij)``, for each component of a vector."""
+
+    def vector_convolution(self, value: Value, filter: Filter) -> Value:
+        """``y_i = Σ_j (x_j ∘ W(r_ij)) r̂_ij``, from a scalar to a vector; ``r̂_ij`` points from i to j."""
+
+    def product(self, scalar: Value, value: Value) -> Value:
+        """``y_i = a_i ∘ b_i`` of a scalar, and a scalar or a vector."""
+
+    def inner_product(self, first: Value, second: Value) -> Value:
+        """``y_i = Σ_d a_id ∘ b_id`` of two vectors."""
 
     def sum(self, *values: Value) -> Value:
         """``y_i = Σ_a x^a_i``."""
@@ -43,3 +55,8 @@ class FilterConvolutionNetwork(Protocol):
 
     def describe(self, program: Program[Value]) -> None:
         """Give the program the primitives that make up the energy."""
+
+
+def describe_dense(program: Program[Value], value: Value, layer: Dense) -> Value:
+    """A dense layer that is a module."""
+    return program.dense(value, layer.weight, layer.bias, layer.activation)

@@ -4,18 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from openmmcg.potentials.networks.primitives import (
-    ACTIVATIONS,
-    Convolution,
-    Dense,
-    Embedding,
-    Filter,
-    Readout,
-)
-from openmmcg.potentials.networks.program import Program, Value
-from openmmcg.potentials.radial import CosineCutoff, ExponentialNormalBasis, GaussianBasis
-
-BASES = {"gaussian": GaussianBasis, "exponential_normal": ExponentialNormalBasis}
+from openmmcg.potentials.networks.options import check_options, make_filter
+from openmmcg.potentials.networks.primitives import Convolution, Dense, Embedding, Filter, Readout
+from openmmcg.potentials.networks.program import Program, Value, describe_dense
 
 
 class InteractionBlock(nn.Module):
@@ -33,10 +24,10 @@ class InteractionBlock(nn.Module):
         return features + self.output(self.hidden(sums))
 
     def describe(self, program: Program[Value], features: Value) -> Value:
-        value = _dense(program, features, self.input)
+        value = describe_dense(program, features, self.input)
         value = program.convolution(value, self.convolution.filter)
-        value = _dense(program, value, self.hidden)
-        return program.sum(features, _dense(program, value, self.output))
+        value = describe_dense(program, value, self.hidden)
+        return program.sum(features, describe_dense(program, value, self.output))
 
 
 class SchNet(nn.Module):
@@ -56,7 +47,7 @@ class SchNet(nn.Module):
         Number of interaction blocks.
     cutoff : float
         Distance beyond which beads are not neighbours, nm.
-    activation : {"tanh", "shifted_softplus"}
+    activation : {"tanh", "shifted_softplus", "silu"}
         Activation of all layers that have one.
     basis : {"gaussian", "exponential_normal"}
         Radial basis, see `openmmcg.potentials.radial`.
@@ -105,28 +96,23 @@ class SchNet(nn.Module):
         output_channels: int | None = None,
     ) -> None:
         super().__init__()
-        if basis not in BASES:
-            raise ValueError(f"unknown radial basis '{basis}'; known are {', '.join(BASES)}")
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"unknown activation '{activation}'; known are {', '.join(ACTIVATIONS)}")
         width = output_channels if output_channels is not None else channels
-        for name, value in {
-            "types": types,
-            "channels": channels,
-            "blocks": blocks,
-            "neighbors": neighbors,
-            "energy_scale": energy_scale,
-            "output_channels": width,
-        }.items():
-            if not value > 0:
-                raise ValueError(f"{name} must be positive, got {value}")
+        check_options(
+            basis,
+            activation,
+            types=types,
+            channels=channels,
+            blocks=blocks,
+            neighbors=neighbors,
+            energy_scale=energy_scale,
+            output_channels=width,
+        )
         self.types = types
         self.cutoff = float(cutoff)
         self.embedding = Embedding(types, channels)
         self.blocks = nn.ModuleList()
         for _ in range(blocks):
-            functions = BASES[basis](cutoff, basis_size, basis_start)
-            filter = Filter(functions, CosineCutoff(cutoff), channels, activation, neighbors)
+            filter = make_filter(basis, cutoff, basis_size, basis_start, channels, activation, neighbors)
             self.blocks.append(InteractionBlock(channels, filter, activation))
         self.output = Dense(channels, width, activation)
         self.readout = Readout(width, energy_scale)
@@ -159,9 +145,5 @@ class SchNet(nn.Module):
         features = program.embedding(self.embedding.weight)
         for block in self.blocks:
             features = block.describe(program, features)  # type: ignore[operator]
-        features = _dense(program, features, self.output)
+        features = describe_dense(program, features, self.output)
         program.readout(features, self.readout.weight * self.readout.scale)
-
-
-def _dense(program: Program[Value], value: Value, layer: Dense) -> Value:
-    return program.dense(value, layer.weight, layer.bias, layer.activation)

@@ -1,0 +1,32 @@
+"""What the networks' arguments have in common."""
+
+from __future__ import annotations
+
+from openmmcg.potentials.networks.primitives import ACTIVATIONS, Filter
+from openmmcg.potentials.radial import CosineCutoff, ExponentialNormalBasis, GaussianBasis
+
+BASES = {"gaussian": GaussianBasis, "exponential_normal": ExponentialNormalBasis}
+
+
+def check_options(basis: str, activation: str, **positive: float) -> None:
+    """Refuse unknown choices, and numbers that are not positive, by name.
+
+    Raises
+    ------
+    ValueError
+        An argument is out of range.
+    """
+    if basis not in BASES:
+        raise ValueError(f"unknown radial basis '{basis}'; known are {', '.join(BASES)}")
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"unknown activation '{activation}'; known are {', '.join(ACTIVATIONS)}")
+    for name, value in positive.items():
+        if not value > 0:
+            raise ValueError(f"{name} must be positive, got {value}")
+
+
+def make_filter(
+    basis: str, cutoff: float, size: int, start: float, channels: int, activation: str | None, neighbors: float
+) -> Filter:
+    """A filter on the radial basis of this name, which ends with a cosine."""
+    return Filter(BASES[basis](cutoff, size, start), CosineCutoff(cutoff), channels, activation, neighbors)

@@ -1,0 +1,221 @@
+"""PaiNN, an equivariant network: beads have scalar features, and vectors that turn with the system."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from openmmcg.potentials.networks.options import check_options, make_filter
+from openmmcg.potentials.networks.primitives import (
+    Convolution,
+    Dense,
+    Embedding,
+    Filter,
+    Readout,
+    VectorConvolution,
+    activate,
+    inner_product,
+)
+from openmmcg.potentials.networks.program import Program, Value, describe_dense
+
+
+class Message(nn.Module):
+    r"""What a bead learns from its neighbours.
+
+    .. math::
+        \Delta s_i = \sum_j \phi_s(s_j) \circ W_s(r_{ij}), \qquad
+        \Delta v_i = \sum_j v_j \circ \phi_{vv}(s_j) \circ W_{vv}(r_{ij})
+                   + \sum_j \phi_{vs}(s_j) \circ W_{vs}(r_{ij})\, \hat r_{ij}
+
+    The three :math:`\phi` share their first layer. The first block's vectors are zero, so it has no
+    :math:`\phi_{vv}` (`first`).
+    """
+
+    def __init__(self, channels: int, new_filter: Callable[[], Filter], activation: str, first: bool) -> None:
+        super().__init__()
+        self.hidden = Dense(channels, channels, activation)
+        self.to_scalars = Dense(channels, channels)
+        self.to_directions = Dense(channels, channels)
+        self.to_vectors = None if first else Dense(channels, channels)
+        self.scalars = Convolution(new_filter())
+        self.directions = VectorConvolution(new_filter())
+        self.vectors = None if first else Convolution(new_filter())
+
+    def forward(
+        self,
+        scalars: Tensor,
+        vectors: Tensor,
+        distances: Tensor,
+        directions: Tensor,
+        rows: Tensor,
+        columns: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        hidden = self.hidden(scalars)
+        scalars = scalars + self.scalars(self.to_scalars(hidden), distances, rows, columns)
+        sums = self.directions(self.to_directions(hidden), distances, directions, rows, columns)
+        if self.to_vectors is not None and self.vectors is not None:
+            carried = self.to_vectors(hidden).unsqueeze(1) * vectors
+            sums = vectors + sums + self.vectors(carried, distances, rows, columns)
+        return scalars, sums
+
+    def describe(self, program: Program[Value], scalars: Value, vectors: Value | None) -> tuple[Value, Value]:
+        hidden = describe_dense(program, scalars, self.hidden)
+        sums = program.convolution(describe_dense(program, hidden, self.to_scalars), self.scalars.filter)
+        directed = describe_dense(program, hidden, self.to_directions)
+        new_vectors = program.vector_convolution(directed, self.directions.filter)
+        if self.to_vectors is not None and self.vectors is not None and vectors is not None:
+            carried = program.product(describe_dense(program, hidden, self.to_vectors), vectors)
+            new_vectors = program.sum(vectors, new_vectors, program.convolution(carried, self.vectors.filter))
+        return program.sum(scalars, sums), new_vectors
+
+
+class Update(nn.Module):
+    r"""What a bead makes of its own scalars and vectors.
+
+    .. math::
+        \Delta s = a_{ss} + a_{sv} \circ \langle U v, V v \rangle, \qquad \Delta v = a_{vv} \circ U v
+
+    The three :math:`a` are functions of :math:`s` and :math:`|V v|` and share their first layer. Nothing uses the
+    vectors after the last block, so it has no :math:`a_{vv}` (`last`).
+    """
+
+    def __init__(self, channels: int, activation: str, last: bool) -> None:
+        super().__init__()
+        self.activation = activation
+        self.first = Dense(channels, channels, bias=False)
+        self.second = Dense(channels, channels, bias=False)
+        self.from_scalars = Dense(channels, channels)
+        self.from_norms = Dense(channels, channels, bias=False)
+        self.to_scalars = Dense(channels, channels)
+        self.to_products = Dense(channels, channels)
+        self.to_vectors = None if last else Dense(channels, channels)
+
+    def forward(self, scalars: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        first, second = self.first(vectors), self.second(vectors)
+        norms = activate(inner_product(second, second), "square_root")
+        hidden = activate(self.from_scalars(scalars) + self.from_norms(norms), self.activation)
+        products = self.to_products(hidden) * inner_product(first, second)
+        if self.to_vectors is not None:
+            vectors = vectors + self.to_vectors(hidden).unsqueeze(1) * first
+        return scalars + self.to_scalars(hidden) + products, vectors
+
+    def describe(self, program: Program[Value], scalars: Value, vectors: Value) -> tuple[Value, Value]:
+        first = describe_dense(program, vectors, self.first)
+        second = describe_dense(program, vectors, self.second)
+        norms = program.activation(program.inner_product(second, second), "square_root")
+        sums = program.sum(
+            describe_dense(program, scalars, self.from_scalars), describe_dense(program, norms, self.from_norms)
+        )
+        hidden = program.activation(sums, self.activation)
+        gates = describe_dense(program, hidden, self.to_products)
+        products = program.product(gates, program.inner_product(first, second))
+        if self.to_vectors is not None:
+            gates = describe_dense(program, hidden, self.to_vectors)
+            vectors = program.sum(vectors, program.product(gates, first))
+        return program.sum(scalars, describe_dense(program, hidden, self.to_scalars), products), vectors
+
+
+class PaiNN(nn.Module):
+    """An equivariant message-passing network for the energy of coarse-grained beads.
+
+    The polarizable atom interaction neural network of Schütt, Unke and Gastegger, ICML 2021, arXiv:2102.03150.
+    Beads have as many vectors as scalars; vectors are made of directions to neighbours, and turn with the
+    system. So a bead knows in which directions its neighbours are after one block, where `SchNet` knows
+    distances only. Energies are invariant under translation, rotation, reflection and exchange of beads of one
+    type. Filters are linear in the radial basis, as in the source; the basis is one of those of `SchNet`.
+
+    Parameters
+    ----------
+    types : int
+        Number of bead types.
+    channels : int
+        Number of scalars, and of vectors, that describe a bead.
+    blocks : int
+        Number of message and update blocks.
+    cutoff : float
+        Distance beyond which beads are not neighbours, nm.
+    activation : {"silu", "tanh", "shifted_softplus"}
+        Activation of all layers that have one.
+    basis, basis_size, basis_start, neighbors, energy_scale
+        As of `SchNet`.
+
+    Raises
+    ------
+    ValueError
+        An argument is out of range.
+
+    Examples
+    --------
+    The energy of three beads depends on their angle, already with one block and where the two outer beads do not see
+    each other.
+
+    >>> import torch
+    >>> network = PaiNN(types=1, channels=8, blocks=1, cutoff=0.6)
+    >>> types, rows, columns = torch.zeros(3, dtype=torch.int64), torch.tensor([0, 0]), torch.tensor([1, 2])
+    >>> straight = network(torch.tensor([[0.5, 0.0, 0.0], [-0.5, 0.0, 0.0]]), types, rows, columns).sum()
+    >>> bent = network(torch.tensor([[0.5, 0.0, 0.0], [0.0, 0.5, 0.0]]), types, rows, columns).sum()
+    >>> bool(straight == bent)
+    False
+    """
+
+    def __init__(
+        self,
+        types: int,
+        *,
+        channels: int = 64,
+        blocks: int = 2,
+        cutoff: float = 0.7,
+        activation: str = "silu",
+        basis: str = "gaussian",
+        basis_size: int = 50,
+        basis_start: float = 0.0,
+        neighbors: float = 50.0,
+        energy_scale: float = 10.0,
+    ) -> None:
+        super().__init__()
+        check_options(
+            basis,
+            activation,
+            types=types,
+            channels=channels,
+            blocks=blocks,
+            neighbors=neighbors,
+            energy_scale=energy_scale,
+        )
+
+        def new_filter() -> Filter:
+            return make_filter(basis, cutoff, basis_size, basis_start, channels, None, neighbors)
+
+        self.types = types
+        self.cutoff = float(cutoff)
+        self.channels = channels
+        self.embedding = Embedding(types, channels)
+        self.messages = nn.ModuleList(
+            Message(channels, new_filter, activation, first=block == 0) for block in range(blocks)
+        )
+        self.updates = nn.ModuleList(Update(channels, activation, last=block == blocks - 1) for block in range(blocks))
+        self.output = Dense(channels, channels, activation)
+        self.readout = Readout(channels, energy_scale)
+
+    def forward(self, displacements: Tensor, types: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """Energies of the beads, ``[N]``, kJ/mol; see `SchNet.forward`."""
+        distances = displacements.square().sum(1).sqrt()
+        directions = displacements / distances.unsqueeze(1)
+        scalars = self.embedding(types)
+        vectors = torch.zeros(types.shape[0], 3, self.channels, dtype=scalars.dtype, device=scalars.device)
+        for message, update in zip(self.messages, self.updates):  # noqa: B905 (TorchScript knows no strict)
+            scalars, vectors = message(scalars, vectors, distances, directions, rows, columns)
+            scalars, vectors = update(scalars, vectors)
+        return self.readout(self.output(scalars))
+
+    def describe(self, program: Program[Value]) -> None:
+        """Give a program the primitives that make up the energy."""
+        scalars: Value = program.embedding(self.embedding.weight)
+        vectors: Value | None = None
+        for message, update in zip(self.messages, self.updates, strict=True):
+            scalars, vectors = message.describe(program, scalars, vectors)  # type: ignore[operator]
+            scalars, vectors = update.describe(program, scalars, vectors)  # type: ignore[operator]
+        scalars = describe_dense(program, scalars, self.output)
+        program.readout(scalars, self.readout.weight * self.readout.scale)

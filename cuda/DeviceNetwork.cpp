@@ -47,6 +47,10 @@ const char* functionOf(Activation activation) {
             return "activateTanh";
         case Activation::ShiftedSoftplus:
             return "activateShiftedSoftplus";
+        case Activation::Silu:
+            return "activateSilu";
+        case Activation::SquareRoot:
+            return "activateSquareRoot";
         default:
             return "";
     }

@@ -115,7 +115,6 @@ DeviceNetwork::DeviceNetwork(const Program& program) {
             segments[operation.layer] = true;
         operations.push_back(std::move(operation));
     }
-    source = deviceSources.at("neighbors") + deviceSources.at("network");
     for (size_t k = 0; k < operations.size(); k++)
         if (operations[k].table >= 0)
             writeConvolution(static_cast<int>(k));

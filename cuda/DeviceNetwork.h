@@ -26,7 +26,7 @@ public:
         int slices;        ///< 32 lanes each
     };
     explicit DeviceNetwork(const Program& program);
-    /** The kernels; some macros are left to whoever compiles them, see CommonCGForceKernel. */
+    /** The kernels; they need kernels/network.cc and the macros that CommonCGForceKernel defines. */
     const std::string& getSource() const {
         return source;
     }

@@ -4,9 +4,9 @@
 //
 // A cell of the table is values and slopes at its two ends: W = v0·K[0] + s0·K[1] + v1·K[2] + s1·K[3].
 
-KERNEL void convolve$NAME$(GLOBAL real* RESTRICT workspace, GLOBAL const real* RESTRICT parameters,
+KERNEL void convolve$NAME$(int capacity, GLOBAL real* RESTRICT workspace, GLOBAL const real* RESTRICT parameters,
         GLOBAL const int* RESTRICT types, GLOBAL const int* RESTRICT neighbors, GLOBAL const real4* RESTRICT edges,
-        GLOBAL const int* RESTRICT edgeCounts, int capacity) {
+        GLOBAL const int* RESTRICT edgeCounts) {
     const int lane = LOCAL_ID%32;
     GLOBAL const $VALUE$* x = (GLOBAL const $VALUE$*) ($INPUT$);
     GLOBAL $VALUE$* y = (GLOBAL $VALUE$*) ($OUTPUT$);
@@ -40,9 +40,9 @@ KERNEL void convolve$NAME$(GLOBAL real* RESTRICT workspace, GLOBAL const real* R
     }
 }
 
-KERNEL void convolveAdjoint$NAME$(GLOBAL real* RESTRICT workspace, GLOBAL const real* RESTRICT parameters,
+KERNEL void convolveAdjoint$NAME$(int capacity, GLOBAL real* RESTRICT workspace, GLOBAL const real* RESTRICT parameters,
         GLOBAL const int* RESTRICT types, GLOBAL const int* RESTRICT neighbors, GLOBAL const real4* RESTRICT edges,
-        GLOBAL const int* RESTRICT edgeCounts, int capacity, GLOBAL const int* RESTRICT slots,
+        GLOBAL const int* RESTRICT edgeCounts, GLOBAL const int* RESTRICT slots,
         GLOBAL const int* RESTRICT state, GLOBAL mm_ulong* RESTRICT forceBuffers) {
     LOCAL real partial[3*CONVOLUTION_THREADS];
     const int lane = LOCAL_ID%32;

@@ -1,13 +1,5 @@
-// Positions of the beads, their neighbor list, and the edges: the pairs within the cutoff at this moment.
-//
-// The list holds all neighbors of every bead (each pair in both directions) within cutoff + skin. Whether it is still
-// valid is decided on the device: `state[REBUILT]` is the number of the evaluation that builds it anew. Where a bead has
-// more neighbors than there is room for, `state[OVERFLOWED]` is set; no kernel adds forces then, and the host starts
-// over. `state[NOT_FINITE]` is one more than the number of a bead whose position is not a number.
-
-#define REBUILT 0
-#define OVERFLOWED 1
-#define NOT_FINITE 2
+// Positions of the beads, their neighbor list, and the edges: the pairs within the cutoff at this moment. The list holds
+// all neighbors of every bead (each pair in both directions) within cutoff + skin.
 
 /** The minimum image; the box vectors' fourth number is the inverse of the diagonal element. */
 DEVICE mixed4 minimumImage(mixed4 d, mixed4 boxX, mixed4 boxY, mixed4 boxZ) {
@@ -35,13 +27,13 @@ KERNEL void findSlots(GLOBAL const int* RESTRICT atomIndex, GLOBAL const int* RE
 }
 
 /** Take the positions over, and see whether a bead has moved too far for the list. */
-KERNEL void gatherPositions(GLOBAL const real4* RESTRICT posq,
-#ifdef USE_MIXED_PRECISION
-        GLOBAL const real4* RESTRICT posqCorrection,
-#endif
+KERNEL void gatherPositions(int evaluation, int mustRebuild, mixed limit, GLOBAL const real4* RESTRICT posq,
         GLOBAL const int* RESTRICT slots, GLOBAL mixed4* RESTRICT positions,
-        GLOBAL const mixed4* RESTRICT builtPositions, GLOBAL int* RESTRICT state, int evaluation, int mustRebuild,
-        mixed limit) {
+        GLOBAL const mixed4* RESTRICT builtPositions, GLOBAL int* RESTRICT state
+#ifdef USE_MIXED_PRECISION
+        , GLOBAL const real4* RESTRICT posqCorrection
+#endif
+        ) {
     if (GLOBAL_ID == 0) {
         state[OVERFLOWED] = 0;
         state[NOT_FINITE] = 0;
@@ -65,9 +57,8 @@ KERNEL void gatherPositions(GLOBAL const real4* RESTRICT posq,
 
 #ifdef USE_CELLS
 /** Sort the beads into cells, replica after replica; within a cell by number. Runs as a single block of threads. */
-KERNEL void sortIntoCells(GLOBAL const mixed4* RESTRICT positions, GLOBAL const int* RESTRICT state, int evaluation,
-        mixed radius, int cellsX, int cellsY, int cellsZ, mixed4 boxX, mixed4 boxY, mixed4 boxZ,
-        GLOBAL int* RESTRICT grid, GLOBAL int* RESTRICT cellOfBead, GLOBAL int* RESTRICT cellStart,
+KERNEL void sortIntoCells(int evaluation, mixed radius, mixed4 boxX, mixed4 boxY, mixed4 boxZ, int cellsX, int cellsY,
+        int cellsZ, GLOBAL const mixed4* RESTRICT positions, GLOBAL const int* RESTRICT state, GLOBAL int* RESTRICT grid, GLOBAL int* RESTRICT cellOfBead, GLOBAL int* RESTRICT cellStart,
         GLOBAL int* RESTRICT cursor, GLOBAL int* RESTRICT sortedBeads) {
     LOCAL mixed low[3*SORT_THREADS], high[3*SORT_THREADS];
     LOCAL int sums[SORT_THREADS+1];
@@ -203,8 +194,8 @@ DEVICE int addCandidates(int i, int from, int to, GLOBAL const int* listed, GLOB
 }
 
 /** Bring the list up to date where it has to be, and pick the pairs that are within the cutoff now. */
-KERNEL void findEdges(GLOBAL const mixed4* RESTRICT positions, GLOBAL mixed4* RESTRICT builtPositions,
-        GLOBAL int* RESTRICT state, int evaluation, mixed radius, mixed4 boxX, mixed4 boxY, mixed4 boxZ, int capacity,
+KERNEL void findEdges(int evaluation, mixed radius, mixed4 boxX, mixed4 boxY, mixed4 boxZ, int capacity,
+        GLOBAL const mixed4* RESTRICT positions, GLOBAL mixed4* RESTRICT builtPositions, GLOBAL int* RESTRICT state,
         GLOBAL int* RESTRICT candidateCounts, GLOBAL int* RESTRICT candidates, GLOBAL int* RESTRICT edgeCounts,
         GLOBAL int* RESTRICT neighbors, GLOBAL real4* RESTRICT edges
 #ifdef USE_CELLS

@@ -528,6 +528,19 @@ def test_bad_starts_are_refused_before_anything_is_written(tmp_path, positions, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_overlapping_beads_of_a_replica_are_refused_before_anything_is_written(tmp_path):
+    repulsion = openmm.CustomNonbondedForce("0.01/r^6")
+    for _ in range(4):
+        repulsion.addParticle([])
+    system = trap()
+    system.addForce(repulsion)
+    positions = starts()
+    positions[1, 2] = positions[1, 0]
+    with pytest.raises(ValueError, match="replica 1: the potential energy of the starting positions is .* minimise"):
+        short_run(tmp_path / "trap.h5md", system, positions)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_run_of_what_couples_replicas_is_refused_before_anything_is_written(tmp_path):
     system = trap()
     system.addForce(openmm.CMMotionRemover())

@@ -42,7 +42,7 @@ def test_the_readme_goes_from_atoms_to_a_running_model(workflow):
 
 
 def test_the_first_example_of_the_readme_uses_that_model(workflow):
-    (example,) = (block for block in code_blocks("python") if "water_box" not in block)
+    example = code_blocks("python")[0]
     before = """
 import numpy as np
 from openmmcg.mapping import cg_topology
@@ -52,6 +52,14 @@ topology = cg_topology(["W"] * 50, np.eye(3) * 2)
     after = "print(system.getNumForces())\n"
     (workflow / "example.py").write_text(before + example + after)
     assert int(run("example.py", cwd=workflow)) >= 4
+
+
+def test_the_readme_runs_replicas_of_that_model(workflow):
+    (example,) = (block for block in code_blocks("python") if "replicas" in block)
+    (workflow / "replicas.py").write_text(example)
+    temperatures = json.loads(run("replicas.py", cwd=workflow))
+    assert len(temperatures) == 4
+    assert all((workflow / f"replicas.{replica}.h5md").stat().st_size > 0 for replica in range(4))
 
 
 def test_the_shell_commands_of_the_readme_exist():

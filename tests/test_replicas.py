@@ -1,6 +1,10 @@
 """Replicas: copies of one system in one Context are as many systems, each for itself."""
 
 import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import openmm
@@ -452,6 +456,14 @@ def test_a_replica_does_not_notice_what_another_does(tmp_path, potential_with_pr
         assert read_log(file)["potential_energy_kJ_mol"][-1] == pytest.approx(energy_and_forces(context)[0], rel=1e-4)
 
 
+def test_a_system_of_replicas_runs_as_any_other(tmp_path, potential):
+    system = potential.create_system(cg_topology("ABA"), replicas=2)
+    positions = np.concatenate([scatter(3), scatter(3)])
+    assert run(system, positions, None, tmp_path / "all.h5md", duration=0.01, interval=0.002, progress=False).stable
+    with Frames(tmp_path / "all.h5md") as frames:
+        assert frames.names == ["A", "B", "A"] * 2
+
+
 def test_frames_of_a_trajectory_are_starts(tmp_path):
     short_run(tmp_path / "long.h5md", positions=starts(1)[0])
     with Frames(tmp_path / "long.h5md") as frames:
@@ -516,6 +528,19 @@ def test_bad_starts_are_refused_before_anything_is_written(tmp_path, positions, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_overlapping_beads_of_a_replica_are_refused_before_anything_is_written(tmp_path):
+    repulsion = openmm.CustomNonbondedForce("0.01/r^6")
+    for _ in range(4):
+        repulsion.addParticle([])
+    system = trap()
+    system.addForce(repulsion)
+    positions = starts()
+    positions[1, 2] = positions[1, 0]
+    with pytest.raises(ValueError, match="replica 1: the potential energy of the starting positions is .* minimise"):
+        short_run(tmp_path / "trap.h5md", system, positions)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_run_of_what_couples_replicas_is_refused_before_anything_is_written(tmp_path):
     system = trap()
     system.addForce(openmm.CMMotionRemover())
@@ -550,3 +575,17 @@ def test_an_exploding_replica_is_named(tmp_path):
     result = read_result(path)
     assert not result.stable
     assert [len(positions_in(replica.path)) for replica in result.replicas] == [result.frames] * 3
+
+
+def test_the_benchmark_prints_and_writes_what_it_measures(tmp_path):
+    program = Path(__file__).resolve().parents[1] / "benchmarks" / "md_replicas.py"
+    options = "--beads 10 --replicas 1 64 --channels 16 --blocks 1 --cutoff 0.8 --json rows.json"
+    done = subprocess.run(
+        [sys.executable, program, *options.split()], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [(row["beads"], row["replicas"]) for row in rows] == [(10, 1), (10, 64), (640, 1)]
+    for row in rows:
+        assert f"{row['ms_per_step']:.3f}" in done.stdout
+    ratio = rows[1]["ms_per_step"] / rows[2]["ms_per_step"]
+    assert f"ratio {ratio:.2f}" in done.stdout

@@ -53,20 +53,37 @@ def create_context(
         is not finite.
     """
     start = check_positions(system, positions)
+    context = empty_context(system, integrator, box, platform, threads)
+    place(context, start)
+    return context
+
+
+def empty_context(
+    system: openmm.System,
+    integrator: openmm.Integrator,
+    box: ArrayLike | None,
+    platform: str | openmm.Platform | None = None,
+    threads: int | None = None,
+) -> openmm.Context:
+    """A Context without positions; arguments and errors are those of `create_context`."""
     vectors = check_box(system, box)
     context = openmm.Context(system, integrator, *_platform_arguments(platform, threads))
     if vectors is not None:
         context.setPeriodicBoxVectors(*vectors)
-    context.setPositions(start)
+    return context
+
+
+def place(context: openmm.Context, positions: NDArray[np.float64]) -> None:
+    """Give a Context positions [N, 3], nm, with constraints applied, after checking that their energy is finite."""
+    context.setPositions(positions)
     # Mapped positions fluctuate about the lengths that constraints fix.
-    context.applyConstraints(integrator.getConstraintTolerance())
+    context.applyConstraints(context.getIntegrator().getConstraintTolerance())
     energy = context.getState(energy=True).getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole)
     if not math.isfinite(energy):
         raise ValueError(
             f"the potential energy of the starting positions is {energy}; particles may overlap: minimise "
             "them first, or start from other positions"
         )
-    return context
 
 
 def check_positions(system: openmm.System, positions: ArrayLike) -> NDArray[np.float64]:

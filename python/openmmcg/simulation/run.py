@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import openmm
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from openmm import unit
 
-from openmmcg.context import check_box, check_positions, create_context
+from openmmcg.context import check_box, check_positions, create_context, empty_context, place
 from openmmcg.frames import FrameWriter
 from openmmcg.replicas import replicate_system
 from openmmcg.resumable import ResumableRun, system_fingerprint
@@ -145,7 +145,12 @@ def run(
         raise ValueError(f"ensemble must be 'NVT' or 'NVE', not {ensemble!r}")
     start = np.asarray(positions, dtype=np.float64)
     replicas = len(start) if start.ndim == 3 else None
-    _check_start(system, start)
+    if replicas is None:
+        check_positions(system, start)
+    else:
+        for replica in range(replicas):
+            with _naming(replica):
+                check_positions(system, start[replica])
     check_box(system, box)
     beads = bead_types(system, types, type_names)
     settings = {
@@ -174,9 +179,12 @@ def run(
         thermostat.setRandomNumberSeed(simulation.random_seed(seed))
         return thermostat
 
-    context = create_context(whole, integrator(), start.reshape(-1, 3), box, platform, threads)
     if replicas is not None:
-        single = create_context(system, integrator(), start[0], box, platform, threads)
+        single = empty_context(system, integrator(), box, platform, threads)
+        for replica in range(replicas):
+            with _naming(replica):
+                place(single, start[replica])
+    context = create_context(whole, integrator(), start.reshape(-1, 3), box, platform, threads)
     if not simulation.begun:
         context.setVelocitiesToTemperature(temperature, simulation.random_seed(seed))
         simulation.begin(
@@ -209,15 +217,13 @@ def run(
     return read_result(path)
 
 
-def _check_start(system: openmm.System, positions: NDArray[np.float64]) -> None:
-    if positions.ndim != 3:
-        check_positions(system, positions)
-        return
-    for replica, start in enumerate(positions):
-        try:
-            check_positions(system, start)
-        except ValueError as error:
-            raise ValueError(f"replica {replica}: {error}") from None
+@contextmanager
+def _naming(replica: int) -> Iterator[None]:
+    """Let errors say which replica they are about."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"replica {replica}: {error}") from None
 
 
 def _multiple(whole: float, part: float, whole_name: str, part_name: str, least: int = 1) -> int:

@@ -2,7 +2,8 @@
 
     python benchmarks/md_water.py --beads 3916 --cutoff 0.6 --channels 128 --threads 1 --json result.json
 
-Engines: `native` and `torchscript` are CGForce's. `torch-operators` is the same network as a user of
+Networks: SchNet, GNN and PaiNN, all with the same numbers of channels and blocks.
+Engines: `native` and `torchscript` are CGForce's. `torch-operators` is the same SchNet as a user of
 openmm-torch would write it: a module that finds its pairs itself and treats each as two directed edges.
 `torch-export` is what `CGPotential.export_openmm_torch` writes, in which a pair's filter serves both directions.
 `all-atom` is TIP3P water with the same number of molecules; `integrator` is a System without forces, OpenMM's floor.
@@ -40,6 +41,7 @@ TUNED = {
     "MALLOC_MMAP_THRESHOLD_": "4000000000",
     "MALLOC_TRIM_THRESHOLD_": "8000000000",
 }
+NETWORKS = {"schnet": "SchNet", "gnn": "GNN", "painn": "PaiNN"}
 ENGINES = ("native", "torchscript", "torch-operators", "torch-export", "all-atom", "integrator")
 SECONDS_PER_MEASUREMENT = 4.0
 MOST_STEPS = 2000
@@ -100,11 +102,11 @@ def coarse_grained_system(row: dict) -> tuple[openmm.System, np.ndarray]:
     import torch
 
     from openmmcg import CGForce, CGPotential
-    from openmmcg.potentials import SchNet
+    from openmmcg.potentials import networks
 
     torch.manual_seed(0)
     torch.set_num_threads(row["threads"])
-    network = SchNet(
+    network = getattr(networks, NETWORKS[row["network"]])(
         types=1,
         channels=row["channels"],
         blocks=row["blocks"],
@@ -237,21 +239,29 @@ def versions() -> dict:
 def plan(arguments: argparse.Namespace) -> list[dict]:
     """The measurements asked for; all-atom water only where it can be a box."""
     rows = []
-    for beads, cutoff, channels, threads, engine in itertools.product(
-        arguments.beads, arguments.cutoff, arguments.channels, arguments.threads, arguments.engines
+    for beads, network, cutoff, channels, threads, engine in itertools.product(
+        arguments.beads,
+        arguments.network,
+        arguments.cutoff,
+        arguments.channels,
+        arguments.threads,
+        arguments.engines,
     ):
         row = {
             "beads": beads,
+            "network": network,
             "cutoff": cutoff,
             "channels": channels,
             "blocks": arguments.blocks,
             "threads": threads,
         }
         if engine in ("all-atom", "integrator"):
-            first = cutoff == arguments.cutoff[0] and channels == arguments.channels[0]
+            first = (network, cutoff, channels) == (arguments.network[0], arguments.cutoff[0], arguments.channels[0])
             if not first or (engine == "all-atom" and beads < 216):
                 continue
-            row.update(cutoff=None, channels=None, blocks=None)
+            row.update(network=None, cutoff=None, channels=None, blocks=None)
+        elif engine == "torch-operators" and network != "schnet":
+            continue
         for settings in ("tuned", "default"):
             rows.append({**row, "engine": engine, "settings": settings})
     return rows
@@ -260,25 +270,26 @@ def plan(arguments: argparse.Namespace) -> list[dict]:
 def print_table(rows: list[dict]) -> None:
     """All rows, with the ratio to the native engine of the same system."""
     native = {key(row): row["ms_per_step"] for row in rows if row["engine"] == "native"}  # in the same settings
-    print(f"{'beads':>6} {'cutoff':>6} {'channels':>8} {'threads':>7}  {'engine':<16} {'settings':<8} {'ms/step':>10} "
-          f"{'ns/day (2 fs)':>14} {'/native':>8} {'MiB':>6}")  # fmt: skip
+    print(f"{'beads':>6} {'network':<7} {'cutoff':>6} {'channels':>8} {'threads':>7}  {'engine':<16} {'settings':<8} "
+          f"{'ms/step':>10} {'ns/day (2 fs)':>14} {'/native':>8} {'MiB':>6}")  # fmt: skip
     for row in rows:
         ratio = row["ms_per_step"] / native[key(row)] if key(row) in native else float("nan")
         print(
-            f"{row['beads']:>6} {row['cutoff'] or '':>6} {row['channels'] or '':>8} {row['threads']:>7}  "
-            f"{row['engine']:<16} {row['settings']:<8} {row['ms_per_step']:>10.3f} "
+            f"{row['beads']:>6} {row['network'] or '':<7} {row['cutoff'] or '':>6} {row['channels'] or '':>8} "
+            f"{row['threads']:>7}  {row['engine']:<16} {row['settings']:<8} {row['ms_per_step']:>10.3f} "
             f"{172.8 / row['ms_per_step']:>14.1f} {ratio:>8.2f} {row['peak_memory_MiB']:>6}"
         )
 
 
 def key(row: dict) -> tuple:
     """What two engines must share to be compared."""
-    return row["beads"], row["cutoff"], row["channels"], row["blocks"], row["threads"], row["settings"]
+    return tuple(row[name] for name in ("beads", "network", "cutoff", "channels", "blocks", "threads", "settings"))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--beads", type=int, nargs="+", default=[6, 10, 512, 3916, 20000])
+    parser.add_argument("--network", nargs="+", choices=NETWORKS, default=["schnet"])
     parser.add_argument("--cutoff", type=float, nargs="+", default=[0.6, 0.7], help="nm")
     parser.add_argument("--channels", type=int, nargs="+", default=[128, 64])
     parser.add_argument("--blocks", type=int, default=2)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import random_potential
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,7 +35,10 @@ def test_program():
     return build / "test_engine"
 
 
-def test_the_engine_is_free_of_memory_errors_and_undefined_behaviour(test_program, two_type_potential):
-    done = subprocess.run([test_program, two_type_potential], capture_output=True, text=True, timeout=300)
+def test_the_engine_is_free_of_memory_errors_and_undefined_behaviour(test_program, two_type_potential, tmp_path):
+    equivariant = tmp_path / "equivariant.pt"
+    random_potential(network="painn", channels=20).save(equivariant)
+    command = [test_program, two_type_potential, equivariant]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr[-5000:]
     assert "all engine tests passed" in done.stdout

@@ -1,4 +1,4 @@
-// The engine's own tests, for the sanitizer build: test_engine <model file with a compiled network of two bead types>
+// The engine's own tests, for the sanitizer build: test_engine <model files with compiled networks of two bead types>
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -162,6 +162,25 @@ double difference(const std::vector<Vec3>& a, const std::vector<Vec3>& b) {
     return std::sqrt(error / norm);
 }
 
+/** Rotated by 120 degrees about the diagonal, and mirrored: exchanges of axes, which rounding does not see. */
+void forcesTurnWithTheBeads(const ModelArchive& model) {
+    const int beads = 200;
+    const auto positions = scatter(beads, {}, 19);
+    for (int parity : {1, -1}) {
+        const auto turn = [&](std::vector<Vec3> vectors) {
+            for (Vec3& v : vectors) v = Vec3(v[1], v[2], v[0]) * parity;
+            return vectors;
+        };
+        for (bool doublePrecision : {true, false}) {
+            const auto engine = createNativeEngine(model, {alternatingTypes(beads), false, doublePrecision, 3, {}});
+            const auto forces = evaluate(*engine, positions, {}).forces;
+            require(difference(evaluate(*engine, turn(positions), {}).forces, turn(forces)) <
+                        (doublePrecision ? 1e-12 : 1e-5),
+                    "forces do not turn with the beads");
+        }
+    }
+}
+
 void threadsAndPrecisionsAgree(const ModelArchive& model) {
     for (const auto& [name, box] : boxes) {
         const int beads = 300;
@@ -229,16 +248,20 @@ void base64GoesBothWays() {
 
 }  // namespace
 
-int main(int, char** arguments) {
+int main(int count, char** arguments) {
     try {
-        const auto model = ModelArchive::fromFile(arguments[1]);
-        for (int replicas : {1, 4, 120}) neighborListFindsEveryPairOnce(replicas);
-        forcesAreMinusTheGradient(model);
-        energyIsComputedOnlyWhenAskedFor(model);
-        threadsAndPrecisionsAgree(model);
-        movingBeadsAndBoxesKeepTheListTrue(model);
-        damagedModelsAreRefused(model);
         base64GoesBothWays();
+        for (int replicas : {1, 4, 120}) neighborListFindsEveryPairOnce(replicas);
+        for (int k = 1; k < count; k++) {
+            std::printf("%s\n", arguments[k]);
+            const auto model = ModelArchive::fromFile(arguments[k]);
+            forcesAreMinusTheGradient(model);
+            forcesTurnWithTheBeads(model);
+            energyIsComputedOnlyWhenAskedFor(model);
+            threadsAndPrecisionsAgree(model);
+            movingBeadsAndBoxesKeepTheListTrue(model);
+            damagedModelsAreRefused(model);
+        }
     } catch (const std::exception& error) {
         std::printf("FAILED: %s\n", error.what());
         return 1;

@@ -3,13 +3,25 @@
 import json
 
 import numpy as np
+import openmm
 import pytest
 import torch
-from conftest import difference, exact, images, random_potential, scatter
+from conftest import (
+    difference,
+    energy_and_forces,
+    exact,
+    images,
+    random_network,
+    random_potential,
+    scatter,
+    system_of,
+)
 
-from openmmcg.potentials import GaussianBasis, PaiNN, SchNet, compile_network
+from openmmcg import CGForce, CGPotential
+from openmmcg.model_file import to_bytes
+from openmmcg.potentials import CosineCutoff, GaussianBasis, PaiNN, SchNet, compile_network
 from openmmcg.potentials.compiled import tabulate
-from openmmcg.potentials.networks import Filter
+from openmmcg.potentials.networks import Convolution, Filter, VectorConvolution, activate, inner_product
 
 NETWORKS = {
     "gaussian tanh": {},
@@ -146,6 +158,129 @@ def test_an_equivariant_network_leaves_out_what_is_zero_or_unused():
     assert names.count("product") == 1 + 2 + 1
     used = {i for operation in operations for i in operation.get("inputs", [operation.get("input")])}
     assert {operation["output"] for operation in operations[:-1]} <= used
+
+
+class Unusual(torch.nn.Module):
+    """Every combination of primitives that no network here has."""
+
+    def __init__(self):
+        super().__init__()
+        self.types, self.cutoff = 2, 0.6
+        self.embedding = torch.nn.Parameter(torch.randn(2, 5))
+        self.gate = torch.nn.Parameter(torch.randn(2, 5))
+        self.mix = torch.nn.Parameter(torch.randn(5, 5) / 2)
+        self.weight = torch.nn.Parameter(torch.randn(5))
+        make = [Filter(GaussianBasis(0.6, 12, 0.2), CosineCutoff(0.6), 5, None, 4) for _ in range(3)]
+        self.directions, self.vectors, self.scalars = (
+            VectorConvolution(make[0]),
+            Convolution(make[1]),
+            Convolution(make[2]),
+        )
+
+    def forward(self, displacements: torch.Tensor, types: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor):
+        distances = displacements.square().sum(1).sqrt()
+        directions = displacements / distances.unsqueeze(1)
+        features, gate = self.embedding[types], self.gate[types]
+        product_of_types = features * gate
+        vectors = self.directions(features, distances, directions, rows, columns)
+        gated = gate.unsqueeze(1) * vectors
+        carried = self.vectors(gated, distances, rows, columns)
+        lengths = inner_product(vectors, carried)
+        square = lengths * lengths
+        later = self.scalars(square, distances, rows, columns)
+        sums = activate(torch.matmul(gated + carried, self.mix.t()).square().sum(1), "square_root") + later
+        return (activate(sums + product_of_types, "tanh") + square) @ self.weight
+
+    def describe(self, program):
+        features, gate = program.embedding(self.embedding), program.embedding(self.gate)
+        product_of_types = program.product(features, gate)
+        vectors = program.vector_convolution(features, self.directions.filter)
+        gated = program.product(gate, vectors)
+        carried = program.convolution(gated, self.vectors.filter)
+        lengths = program.inner_product(vectors, carried)
+        square = program.product(lengths, lengths)
+        later = program.convolution(square, self.scalars.filter)
+        mixed = program.dense(program.sum(gated, carried), self.mix, None, "identity")
+        sums = program.sum(program.activation(program.inner_product(mixed, mixed), "square_root"), later)
+        sums = program.activation(program.sum(sums, product_of_types), "tanh")
+        program.readout(program.sum(sums, square), self.weight)
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_primitives_combine_freely(threads):
+    torch.manual_seed(3)
+    potential = CGPotential(Unusual(), [("A", 1.0), ("B", 1.0)])
+    positions, types = scatter(150), [i % 2 for i in range(150)]
+    expected_energy, expected_forces = exact(potential, positions, types, None)
+    places = torch.tensor(positions, requires_grad=True)
+    energies = Interpreter(*potential.compile()).bead_energies(places, types)
+    (gradient,) = torch.autograd.grad(energies.sum(), places)
+    assert difference(-gradient.numpy(), expected_forces) < 3e-5
+    for platform, tolerance in (("Reference", 1e-5), ("CPU", 3e-5)):
+        system = system_of(CGForce(potential.to_bytes(), types=types, engine="native"), beads=150)
+        properties = {"Threads": threads} if platform == "CPU" else {}
+        integrator = openmm.VerletIntegrator(0.001)
+        context = openmm.Context(system, integrator, openmm.Platform.getPlatformByName(platform), properties)
+        context.setPositions(positions)
+        energy, forces = energy_and_forces(context)
+        assert difference(energy, expected_energy) < tolerance
+        assert difference(forces, expected_forces) < tolerance
+
+
+def change_first(name, **changes):
+    """Change the first operation of this name."""
+
+    def change(operations):
+        next(entry for entry in operations if entry["operation"] == name).update(changes)
+
+    return change
+
+
+def give_vectors_a_bias(operations):
+    vectors = {entry["output"] for entry in operations if entry["operation"] == "vector_convolution"}
+    bias = next(entry["bias"] for entry in operations if "bias" in entry)
+    next(entry for entry in operations if entry.get("input") in vectors)["bias"] = bias
+
+
+def forget_a_value(operations):
+    last_sum = [entry for entry in operations if entry["operation"] == "sum"][-1]
+    last_sum["inputs"] = last_sum["inputs"][:-1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (change_first("activation", activation="sine"), r"\(activation\): unknown activation 'sine'; upgrade"),
+        (change_first("product", operation="cross_product"), r"\(cross_product\): this openmm-cg does not know it"),
+        (
+            change_first("inner_product", inputs=[0, 0]),
+            r"\(inner_product\): its input 0 is a scalar instead of a vector",
+        ),
+        (change_first("product", inputs=[0]), r"\(product\): it does not have two inputs"),
+        (change_first("vector_convolution", operation="convolution"), "is a scalar instead of a vector"),
+        (give_vectors_a_bias, "a bias or an activation of a vector would depend on the direction of the axes"),
+        (forget_a_value, r"no operation uses its value \d+"),
+        (lambda operations: operations.append(operations[-1]), r"\(readout\): it comes after the readout"),
+    ],
+)
+def test_programs_that_cannot_be_run_are_refused_by_their_operation(change, message):
+    torch.manual_seed(0)
+    potential = CGPotential(random_network(1, network="painn", channels=4), [("A", 1.0)])
+    description, numbers = potential.compile()
+    program = json.loads(description)
+    change(program["operations"])
+    extras = {"priors.json": "[]", "compiled_network.json": json.dumps(program), "compiled_network.bin": numbers}
+    contract = {
+        "contract": "neighbor-list",
+        "cutoff": potential.cutoff,
+        "bead_types": [{"name": "A", "mass": 1.0}],
+        "dtype": "any",
+        "outputs_forces": False,
+        "global_parameters": [],
+    }
+    force = CGForce(to_bytes(potential.module, contract, extras))
+    with pytest.raises(openmm.OpenMMException, match=message):
+        openmm.Context(system_of(force, beads=2), openmm.VerletIntegrator(0.001))
 
 
 def random_filter(size, cutoff=0.6):

@@ -461,83 +461,66 @@ void convolveToVectorAdjointBlock(int channel, const Edges<Real>& edges, const F
     }
 }
 
-/** Registers per block: what a block holds of a bead, and one edge's numbers, fit into the register file. */
-constexpr int scalarBlock = registerBytes == 64 ? 4 : 2, vectorBlock = scalarBlock / 2;
-template <int value>
-struct Constant {
-    static constexpr int get = value;
+/** Registers per block: what a block of scalars holds of a bead, and one edge's numbers, fit into the register file. */
+constexpr int fullBlock = registerBytes == 64 ? 4 : 2;
+template <int count>
+struct Count {
+    static constexpr int value = count;
 };
 
-/** Call function(channel, number of registers) for one block of channels after the other, `widest` where they fit. */
-template <class Real, int widest, class Function>
+/** Call function(channel, number of registers) for one block of channels after the other. */
+template <class Real, class Function>
 inline void forBlocks(int stride, const Function& function) {
     int channel = 0;
-    for (; channel + Block<Real, widest>::channels <= stride; channel += Block<Real, widest>::channels)
-        function(channel, Constant<widest>());
-    if (widest > 2)
-        for (; channel + Block<Real, 2>::channels <= stride; channel += Block<Real, 2>::channels)
-            function(channel, Constant<2>());
-    for (; channel < stride; channel += Block<Real, 1>::channels) function(channel, Constant<1>());
+    for (; channel + Block<Real, fullBlock>::channels <= stride; channel += Block<Real, fullBlock>::channels)
+        function(channel, Count<fullBlock>());
+    for (; channel + Block<Real, 2>::channels <= stride; channel += Block<Real, 2>::channels)
+        function(channel, Count<2>());
+    for (; channel < stride; channel += Block<Real, 1>::channels) function(channel, Count<1>());
 }
 
-template <class Real, int widest>
-void arrangeTableInBlocks(int cells, int stride, const Real* table, Real* arranged) {
-    forBlocks<Real, widest>(stride, [&](int channel, auto count) {
-        constexpr int channels = Block<Real, decltype(count)::get>::channels;
+template <class Real>
+void arrangeTable(int cells, int stride, const Real* table, Real* arranged) {
+    forBlocks<Real>(stride, [&](int channel, auto count) {
+        constexpr int channels = Block<Real, decltype(count)::value>::channels;
         for (int row = 0; row < 2 * (cells + 1); row++)
             for (int c = 0; c < channels; c++) *arranged++ = table[static_cast<long>(row) * stride + channel + c];
     });
 }
 
 template <class Real>
-void arrangeTable(int cells, int stride, int components, const Real* table, Real* arranged) {
-    if (components == 1)
-        arrangeTableInBlocks<Real, scalarBlock>(cells, stride, table, arranged);
-    else
-        arrangeTableInBlocks<Real, vectorBlock>(cells, stride, table, arranged);
-}
-
-template <class Real>
 void convolve(int components, const Edges<Real>& edges, const FilterTable<Real>& table, const Features<Real>& x,
               Real* y) {
-    if (components == 1)
-        forBlocks<Real, scalarBlock>(table.stride, [&](int channel, auto count) {
-            convolveBlock<Real, decltype(count)::get, 1>(channel, edges, table, x, y);
-        });
-    else
-        forBlocks<Real, vectorBlock>(table.stride, [&](int channel, auto count) {
-            convolveBlock<Real, decltype(count)::get, 3>(channel, edges, table, x, y);
-        });
+    forBlocks<Real>(table.stride, [&](int channel, auto count) {
+        const auto run = components == 1 ? convolveBlock<Real, decltype(count)::value, 1>
+                                         : convolveBlock<Real, decltype(count)::value, 3>;
+        run(channel, edges, table, x, y);
+    });
 }
 
 template <class Real>
 void convolveAdjoint(int components, const Edges<Real>& edges, const FilterTable<Real>& table, const Features<Real>& x,
                      const Real* yGradient, Real* xGradient, Real* edgeGradient) {
-    if (components == 1)
-        forBlocks<Real, scalarBlock>(table.stride, [&](int channel, auto count) {
-            convolveAdjointBlock<Real, decltype(count)::get, 1>(channel, edges, table, x, yGradient, xGradient,
-                                                                edgeGradient);
-        });
-    else
-        forBlocks<Real, vectorBlock>(table.stride, [&](int channel, auto count) {
-            convolveAdjointBlock<Real, decltype(count)::get, 3>(channel, edges, table, x, yGradient, xGradient,
-                                                                edgeGradient);
-        });
+    forBlocks<Real>(table.stride, [&](int channel, auto count) {
+        const auto run = components == 1 ? convolveAdjointBlock<Real, decltype(count)::value, 1>
+                                         : convolveAdjointBlock<Real, decltype(count)::value, 3>;
+        run(channel, edges, table, x, yGradient, xGradient, edgeGradient);
+    });
 }
 
 template <class Real>
 void convolveToVector(const Edges<Real>& edges, const FilterTable<Real>& table, const Features<Real>& x, Real* y) {
-    forBlocks<Real, vectorBlock>(table.stride, [&](int channel, auto count) {
-        convolveToVectorBlock<Real, decltype(count)::get>(channel, edges, table, x, y);
+    forBlocks<Real>(table.stride, [&](int channel, auto count) {
+        convolveToVectorBlock<Real, decltype(count)::value>(channel, edges, table, x, y);
     });
 }
 
 template <class Real>
 void convolveToVectorAdjoint(const Edges<Real>& edges, const FilterTable<Real>& table, const Features<Real>& x,
                              const Real* yGradient, Real* xGradient, Real* edgeGradient, Real* directionGradient) {
-    forBlocks<Real, vectorBlock>(table.stride, [&](int channel, auto count) {
-        convolveToVectorAdjointBlock<Real, decltype(count)::get>(channel, edges, table, x, yGradient, xGradient,
-                                                                 edgeGradient, directionGradient);
+    forBlocks<Real>(table.stride, [&](int channel, auto count) {
+        convolveToVectorAdjointBlock<Real, decltype(count)::value>(channel, edges, table, x, yGradient, xGradient,
+                                                                   edgeGradient, directionGradient);
     });
 }
 

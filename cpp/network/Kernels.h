@@ -42,8 +42,8 @@ struct Features {
 /** The inner loops of the primitives, compiled for several instruction sets. Values have 1 or 3 components. */
 template <class Real>
 struct Kernels {
-    /** Copy a table [cells + 1, 2, stride] into the order in which a convolution to so many components reads it. */
-    void (*arrangeTable)(int cells, int stride, int components, const Real* table, Real* arranged);
+    /** Copy a table [cells + 1, 2, stride] into the order in which the convolution reads it. */
+    void (*arrangeTable)(int cells, int stride, const Real* table, Real* arranged);
     /** y_i = Σ_j x_j ∘ W(r_ij) for the thread's beads. */
     void (*convolve)(int components, const Edges<Real>& edges, const FilterTable<Real>& table, const Features<Real>& x,
                      Real* y);

@@ -81,8 +81,7 @@ typename NetworkEvaluator<Real>::Operation NetworkEvaluator<Real>::prepare(const
     if (isConvolution(source.kind)) {
         const auto table = pad<Real>(source.table, source.channels, 2 * (source.cells + 1), operation.stride);
         operation.table.resize(table.size());
-        kernels.arrangeTable(source.cells, operation.stride, operation.components, table.data(),
-                             operation.table.data());
+        kernels.arrangeTable(source.cells, operation.stride, table.data(), operation.table.data());
         operation.segment++;
     }
     return operation;

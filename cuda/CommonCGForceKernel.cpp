@@ -31,7 +31,7 @@ private:
 };
 
 CommonCGForceKernel::CommonCGForceKernel(std::string name, const Platform& platform, ComputeContext& compute)
-    : CalcCGForceKernel(name, platform), compute(compute) {
+    : CalcCGForceKernel(name, platform), compute(compute), timer(compute) {
 }
 
 void CommonCGForceKernel::initialize(ContextImpl& context, const Program& program, const EngineSettings& settings,
@@ -46,7 +46,7 @@ void CommonCGForceKernel::initialize(ContextImpl& context, const Program& progra
     compute.addForce(new ForceInfo(typeOf));
     cutoff = program.cutoff;
     list = std::make_unique<DeviceNeighborList>(
-        compute, DeviceNeighborList::Settings{cutoff, replicas, settings.periodic}, particles);
+        compute, timer, DeviceNeighborList::Settings{cutoff, replicas, settings.periodic}, particles);
     types.resize(roundUp(beads, DeviceNetwork::rowsPerBlock), 0);
     beadTypes.initialize<int>(compute, types.size(), "beadTypes");
     beadTypes.upload(types);
@@ -99,7 +99,7 @@ void CommonCGForceKernel::createKernels() {
     for (const auto& convolution : network->getConvolutions())
         for (auto [name, kernels] :
              {std::pair{"convolve", &convolve}, std::pair{"convolveAdjoint", &convolveAdjoint}}) {
-            ComputeKernel kernel = program->createKernel(name + convolution.name);
+            ComputeKernel kernel = program->createKernel(name + std::to_string(convolution.operation));
             kernel->addArg();  // capacity
             for (ComputeArray* array : {&workspace, &parameters, &beadTypes}) kernel->addArg(*array);
             for (ArrayInterface* array : {&list->getNeighbors(), &list->getEdges(), &list->getEdgeCounts()})
@@ -114,13 +114,13 @@ void CommonCGForceKernel::createKernels() {
         for (ComputeArray* array : {&workspace, &parameters, &beadTypes, &beadEnergies}) kernel->addArg(*array);
         return kernel;
     };
-    forward.assign(network->getLayers(), nullptr);
-    reverse.assign(network->getLayers(), nullptr);
-    for (int layer = 0; layer < network->getLayers(); layer++) {
-        if (network->hasSegment(layer))
-            forward[layer] = segment("forward" + std::to_string(layer));
-        if (layer > 0)
-            reverse[layer] = segment("reverse" + std::to_string(layer));
+    forward.assign(network->getLastSegment(), nullptr);
+    reverse.assign(network->getLastSegment(), nullptr);
+    for (int k = 0; k < network->getLastSegment(); k++) {
+        if (network->hasSegment(k))
+            forward[k] = segment("forward" + std::to_string(k));
+        if (k > 0)
+            reverse[k] = segment("reverse" + std::to_string(k));
     }
     last[0] = segment("lastForces");
     last[1] = segment("lastEnergy");
@@ -134,27 +134,27 @@ void CommonCGForceKernel::createKernels() {
 void CommonCGForceKernel::run(bool forces, bool energy) {
     const auto& convolutions = network->getConvolutions();
     const int segmentSize = beadTypes.getSize() / DeviceNetwork::rowsPerBlock * DeviceNetwork::segmentThreads;
-    const auto runConvolutions = [&](int layer, std::vector<ComputeKernel>& kernels) {
+    const auto runConvolutions = [&](int segment, std::vector<ComputeKernel>& kernels) {
         for (size_t k = 0; k < convolutions.size(); k++)
-            if (convolutions[k].layer == layer) {
+            if (convolutions[k].segment == segment) {
                 kernels[k]->setArg(0, list->getCapacity());
-                kernels[k]->execute(beads * convolutions[k].slices * 32, DeviceNetwork::convolutionThreads);
+                timer.execute(kernels[k], beads * convolutions[k].slices * 32, DeviceNetwork::convolutionThreads);
             }
     };
-    const int layers = network->getLayers();
-    for (int layer = 0; layer < layers; layer++) {
-        runConvolutions(layer, convolve);
-        if (forward[layer] != nullptr)
-            forward[layer]->execute(segmentSize, DeviceNetwork::segmentThreads);
+    const int lastSegment = network->getLastSegment();
+    for (int segment = 0; segment < lastSegment; segment++) {
+        runConvolutions(segment, convolve);
+        if (forward[segment] != nullptr)
+            timer.execute(forward[segment], segmentSize, DeviceNetwork::segmentThreads);
     }
-    runConvolutions(layers, convolve);
-    last[forces && energy ? 2 : energy ? 1 : 0]->execute(segmentSize, DeviceNetwork::segmentThreads);
+    runConvolutions(lastSegment, convolve);
+    timer.execute(last[forces && energy ? 2 : energy ? 1 : 0], segmentSize, DeviceNetwork::segmentThreads);
     if (energy)
-        sumEnergies->execute(replicas * energyThreads, energyThreads);
-    for (int layer = layers; forces && layer > 0; layer--) {
-        runConvolutions(layer, convolveAdjoint);
-        if (layer > 1)
-            reverse[layer - 1]->execute(segmentSize, DeviceNetwork::segmentThreads);
+        timer.execute(sumEnergies, replicas * energyThreads, energyThreads);
+    for (int segment = lastSegment; forces && segment > 0; segment--) {
+        runConvolutions(segment, convolveAdjoint);
+        if (segment > 1)
+            timer.execute(reverse[segment - 1], segmentSize, DeviceNetwork::segmentThreads);
     }
 }
 

@@ -4,6 +4,7 @@
 #include "../cpp/force/CGForceKernel.h"
 #include "DeviceNeighborList.h"
 #include "DeviceNetwork.h"
+#include "KernelTimer.h"
 
 namespace OpenMMCG {
 
@@ -23,13 +24,14 @@ private:
     void createKernels();
     void run(bool forces, bool energy);
     OpenMM::ComputeContext& compute;
+    KernelTimer timer;
     int beads = 0, replicas = 1;
     double cutoff = 0;
     std::unique_ptr<DeviceNeighborList> list;
     std::unique_ptr<DeviceNetwork> network;
     OpenMM::ComputeArray beadTypes, parameters, workspace, beadEnergies, replicaEnergies;
     std::vector<OpenMM::ComputeKernel> convolve, convolveAdjoint;  ///< by convolution
-    std::vector<OpenMM::ComputeKernel> forward, reverse;           ///< by layer; null where there is nothing to do
+    std::vector<OpenMM::ComputeKernel> forward, reverse;           ///< by segment; null where there is nothing to do
     OpenMM::ComputeKernel last[3];                                 ///< forces, energy, both
     OpenMM::ComputeKernel sumEnergies;
 };

@@ -34,9 +34,10 @@ private:
     bool& stale;
 };
 
-DeviceNeighborList::DeviceNeighborList(ComputeContext& compute, const Settings& settings,
+DeviceNeighborList::DeviceNeighborList(ComputeContext& compute, KernelTimer& timer, const Settings& settings,
                                        const std::vector<int>& particles)
     : compute(compute),
+      timer(timer),
       settings(settings),
       beads(static_cast<int>(particles.size())),
       useCells(beads / settings.replicas > mostBeadsWithoutCells),
@@ -179,19 +180,19 @@ void DeviceNeighborList::update() {
     gatherPositions->setArg(0, evaluation);
     gatherPositions->setArg(1, isStale ? 1 : 0);
     setMixed(gatherPositions, 2, validDistance * validDistance);
-    gatherPositions->execute(beads, listThreads);
+    timer.execute(gatherPositions, beads, listThreads);
     if (useCells) {
         sortIntoCells->setArg(0, evaluation);
         setMixed(sortIntoCells, 1, radius);
         setBox(sortIntoCells, 2);
         for (int d = 0; d < 3; d++) sortIntoCells->setArg(5 + d, cells[d]);
-        sortIntoCells->execute(sortThreads, sortThreads);
+        timer.execute(sortIntoCells, sortThreads, sortThreads);
     }
     findEdges->setArg(0, evaluation);
     setMixed(findEdges, 1, radius);
     setBox(findEdges, 2);
     findEdges->setArg(5, capacity);
-    findEdges->execute(beads, listThreads);
+    timer.execute(findEdges, beads, listThreads);
     isChecked = canOverflow || isStale;
     isStale = false;
     if (isChecked) {

@@ -2,6 +2,7 @@
 #include <string>
 #include <vector>
 
+#include "KernelTimer.h"
 #include "openmm/common/ComputeArray.h"
 #include "openmm/common/ComputeContext.h"
 
@@ -26,7 +27,8 @@ public:
         bool periodic;
     };
     /** @param particles  the particle of each bead */
-    DeviceNeighborList(OpenMM::ComputeContext& compute, const Settings& settings, const std::vector<int>& particles);
+    DeviceNeighborList(OpenMM::ComputeContext& compute, KernelTimer& timer, const Settings& settings,
+                       const std::vector<int>& particles);
     /** Enqueue what brings positions, list and edges up to date. */
     void update();
     /**
@@ -72,6 +74,7 @@ private:
     void updateBox();
     int getMostCellsAlong() const;
     OpenMM::ComputeContext& compute;
+    KernelTimer& timer;
     Settings settings;
     int beads, capacity = 0, evaluation = 0;
     bool useCells, usesDouble;  ///< usesDouble: for positions

@@ -69,21 +69,16 @@ $body$        }
 
 }  // namespace
 
-DeviceNetwork::DeviceNetwork(const Program& program) {
+DeviceNetwork::DeviceNetwork(const Program& program) : lastSegment(program.getLastSegment()) {
     for (const Program::Operation& from : program.operations) {
         Operation operation;
         operation.source = &from;
         operation.stride = from.kind == Kind::Readout ? 1 : padded(from.channels);
         operation.components = from.components;
-        const bool isConvolution = from.kind == Kind::Convolution || from.kind == Kind::VectorConvolution;
-        operation.layer = isConvolution ? 1 : 0;
+        const bool isConvolution = Program::isConvolution(from.kind);
         operation.needsGradient = isConvolution;
-        for (const Program::Term& term : from.terms) {
-            const Operation& input = operations[term.input];
-            operation.layer = std::max(operation.layer, input.layer + (isConvolution ? 1 : 0));
-            operation.needsGradient = operation.needsGradient || input.needsGradient;
-        }
-        layers = std::max(layers, operation.layer);
+        for (const Program::Term& term : from.terms)
+            operation.needsGradient = operation.needsGradient || operations[term.input].needsGradient;
         const int numbers = operation.stride * operation.components;
         operation.rows = from.kind == Kind::Readout ? -1 : reserve(numbers);
         operation.gradient = operation.needsGradient && from.kind != Kind::Readout ? reserve(numbers) : -1;
@@ -112,13 +107,13 @@ DeviceNetwork::DeviceNetwork(const Program& program) {
         if (isConvolution)
             operation.table = storeTable(from, operation.stride, getChannelsPerLane(operation.stride));
         else
-            segments[operation.layer] = true;
+            segments.insert(from.segment);
         operations.push_back(std::move(operation));
     }
     for (size_t k = 0; k < operations.size(); k++)
         if (operations[k].table >= 0)
             writeConvolution(static_cast<int>(k));
-    for (int layer = 0; layer <= layers; layer++) writeSegment(layer);
+    for (int segment = 0; segment <= lastSegment; segment++) writeSegment(segment);
 }
 
 int DeviceNetwork::reserve(int numbers) {
@@ -173,7 +168,7 @@ void DeviceNetwork::writeConvolution(int number) {
         {"CELLS", std::to_string(from.cells)},
         {"CELLS_PER_LENGTH", "(" + std::to_string(from.cells) + "/CUTOFF)"}};
     source += fill(deviceSources.at("convolution"), values);
-    convolutions.push_back({operation.layer, std::to_string(number), slices});
+    convolutions.push_back({from.segment, number, slices});
 }
 
 /** sum[r] += x[row + r] · weight */
@@ -302,7 +297,7 @@ std::string DeviceNetwork::writeEnergy(int number) const {
         {{"rows", std::to_string(rowsPerBlock)}, {"typeRows", std::to_string(readout.typeRows)}, {"sums", sums}});
 }
 
-void DeviceNetwork::writeSegment(int layer) {
+void DeviceNetwork::writeSegment(int segment) {
     const auto withLoop = [&](int number, const std::string& body) {
         const Operation& operation = operations[number];
         return fill(loop, {{"rows", std::to_string(rowsPerBlock * operation.components)},
@@ -313,7 +308,7 @@ void DeviceNetwork::writeSegment(int layer) {
     std::string forward, energy, reverse;
     for (size_t k = 0; k < operations.size(); k++) {
         const int number = static_cast<int>(k);
-        if (operations[k].layer != layer || operations[k].table >= 0)
+        if (operations[k].source->segment != segment || operations[k].table >= 0)
             continue;
         if (operations[k].source->kind == Kind::Readout)
             energy += writeEnergy(number);
@@ -321,7 +316,7 @@ void DeviceNetwork::writeSegment(int layer) {
             forward += withLoop(number, writeForward(number));
     }
     for (int number = static_cast<int>(operations.size()) - 1; number >= 0; number--)
-        if (operations[number].layer == layer && operations[number].gradient >= 0)
+        if (operations[number].source->segment == segment && operations[number].gradient >= 0)
             reverse += withLoop(number, writeGradient(number));
     const auto write = [&](const std::string& name, const std::string& body) {
         source += fill(R"(
@@ -333,9 +328,9 @@ $body$    }
 )",
                        {{"name", name}, {"rows", std::to_string(rowsPerBlock)}, {"body", body}});
     };
-    if (layer < layers) {
-        write("forward" + std::to_string(layer), forward);
-        write("reverse" + std::to_string(layer), reverse);
+    if (segment < lastSegment) {
+        write("forward" + std::to_string(segment), forward);
+        write("reverse" + std::to_string(segment), reverse);
     } else {
         write("lastForces", forward + reverse);
         write("lastEnergy", forward + energy);

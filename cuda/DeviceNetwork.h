@@ -1,5 +1,5 @@
 #pragma once
-#include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -10,10 +10,9 @@ namespace OpenMMCG {
 /**
  * A program written as device code: one kernel for each segment and one pair of kernels for each convolution.
  *
- * The layers of an operation are one more than those of its deepest input if it is a convolution, and as many as those
- * if not. Segment k is what has k layers and is not a convolution: there every bead is on its own, so a block of
- * threads takes a few beads through all of a segment, in one launch. In the adjoint a value collects its gradient from
- * all that use it, so nothing is accumulated and every sum has a fixed order.
+ * After the convolutions of a segment every bead is on its own, so a block of threads takes a few beads through all of
+ * it, in one launch. In the adjoint a value collects its gradient from all that use it, so nothing is accumulated and
+ * every sum has a fixed order.
  *
  * What changes with the weights alone is in getParameters(); two networks of the same source can be exchanged by
  * uploading those.
@@ -21,9 +20,9 @@ namespace OpenMMCG {
 class DeviceNetwork {
 public:
     struct Convolution {
-        int layer;         ///< 1 … getLayers()
-        std::string name;  ///< kernels `convolve<name>` and `convolveAdjoint<name>`
-        int slices;        ///< 32 lanes each
+        int segment;
+        int operation;  ///< of the program; the kernels are `convolve<operation>` and `convolveAdjoint<operation>`
+        int slices;     ///< 32 lanes each
     };
     explicit DeviceNetwork(const Program& program);
     /** The kernels; they need kernels/network.cc and the macros that CommonCGForceKernel defines. */
@@ -38,14 +37,15 @@ public:
     int getWorkspacePerBead() const {
         return workspace;
     }
-    int getLayers() const {
-        return layers;
+    int getLastSegment() const {
+        return lastSegment;
     }
     const std::vector<Convolution>& getConvolutions() const {
         return convolutions;
     }
-    bool hasSegment(int layer) const {
-        return segments.count(layer) > 0;
+    /** Whether the segment is more than its convolutions. */
+    bool hasSegment(int number) const {
+        return segments.count(number) > 0;
     }
     /** Beads that a block of threads takes through a segment together. */
     static constexpr int rowsPerBlock = 16;
@@ -56,7 +56,7 @@ private:
     using Kind = Program::Kind;
     struct Operation {
         const Program::Operation* source;
-        int layer, stride, components;
+        int stride, components;
         bool needsGradient;
         int rows, gradient, derivative;        ///< places in the workspace; the gradient is that before the activation
         std::vector<int> weights, transposed;  ///< places of the terms' matrices in the parameters, -1: the identity
@@ -71,13 +71,13 @@ private:
     std::string writeGradient(int number) const;
     std::string writeProduct(int rows, int inputStride, int weight, int stride) const;
     std::string writeEnergy(int number) const;
-    void writeSegment(int layer);
+    void writeSegment(int segment);
     std::vector<Operation> operations;
     std::vector<double> parameters;
     std::vector<Convolution> convolutions;
-    std::map<int, bool> segments;
+    std::set<int> segments;
     std::string source;
-    int workspace = 0, layers = 0;
+    int workspace = 0, lastSegment;
 };
 
 }  // namespace OpenMMCG

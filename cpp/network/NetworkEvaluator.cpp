@@ -48,7 +48,7 @@ NetworkEvaluator<Real>::NetworkEvaluator(const Program& program, Parallel& paral
         Operation operation = prepare(source, program.types);
         segments.resize(std::max(segments.size(), static_cast<size_t>(operation.segment) + 1));
         Segment& segment = segments[operation.segment];
-        (isConvolution(operation.kind) ? segment.convolutions : segment.others)
+        (Program::isConvolution(operation.kind) ? segment.convolutions : segment.others)
             .push_back(static_cast<int>(operations.size()));
         operations.push_back(std::move(operation));
     }
@@ -65,7 +65,7 @@ typename NetworkEvaluator<Real>::Operation NetworkEvaluator<Real>::prepare(const
     operation.components = source.components;
     operation.width = operation.components * operation.stride;
     operation.cells = source.cells;
-    operation.segment = 0;
+    operation.segment = source.segment;
     if (!source.typeRows.empty())
         operation.typeRows = pad<Real>(source.typeRows, source.channels, types, operation.stride);
     for (const Program::Term& sourceTerm : source.terms) {
@@ -75,14 +75,12 @@ typename NetworkEvaluator<Real>::Operation NetworkEvaluator<Real>::prepare(const
             term.weight = pad<Real>(sourceTerm.weight, source.channels, input.stride, operation.stride);
             term.transposed = transpose(term.weight, operation.stride);
         }
-        operation.segment = std::max(operation.segment, input.segment);
         operation.terms.push_back(std::move(term));
     }
-    if (isConvolution(source.kind)) {
+    if (Program::isConvolution(source.kind)) {
         const auto table = pad<Real>(source.table, source.channels, 2 * (source.cells + 1), operation.stride);
         operation.table.resize(table.size());
         kernels.arrangeTable(source.cells, operation.stride, table.data(), operation.table.data());
-        operation.segment++;
     }
     return operation;
 }
@@ -90,7 +88,7 @@ typename NetworkEvaluator<Real>::Operation NetworkEvaluator<Real>::prepare(const
 template <class Real>
 void NetworkEvaluator<Real>::planStorage() {
     for (Operation& operation : operations) {
-        const bool convolves = isConvolution(operation.kind);
+        const bool convolves = Program::isConvolution(operation.kind);
         operation.local = !convolves && operation.kind != Kind::Readout;
         for (const Term& term : operation.terms) {
             Operation& input = operations[term.input];

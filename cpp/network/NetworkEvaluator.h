@@ -12,11 +12,9 @@ namespace OpenMMCG {
 /**
  * Runs a program and its adjoint on the CPU.
  *
- * Convolutions divide the program into segments: that of an operation is the largest number of convolutions on a way to
- * it. A segment begins with its convolutions, which do not depend on each other. In the rest of it every bead is on its
- * own, so a thread takes its beads through the whole segment a few rows at a time, in cache, with values that no other
- * segment needs in scratch space; the last segment turns around and goes back at once. Threads wait for each other only
- * before the convolutions of a segment.
+ * After the convolutions of a segment every bead is on its own, so a thread takes its beads through the whole of it a
+ * few rows at a time, in cache, with values that no other segment needs in scratch space; the last segment turns around
+ * and goes back at once. Threads wait for each other only before the convolutions of a segment.
  *
  * The gradient of a value is stored over the value itself, except where an adjoint still needs the value: that of a
  * convolution or of a product.
@@ -73,9 +71,6 @@ private:
     void runProductAdjoint(int value, int thread, int begin, int rows);
     void readEnergies(const Operation& readout, int thread, int begin, int rows, double* energies);
     void runReadoutAdjoint(const Operation& readout, int thread, int begin, int rows);
-    static bool isConvolution(Kind kind) {
-        return kind == Kind::Convolution || kind == Kind::VectorConvolution;
-    }
     static bool isProduct(Kind kind) {
         return kind == Kind::Product || kind == Kind::InnerProduct;
     }

@@ -53,6 +53,15 @@ Program::Program(const CompiledNetwork& network, bool multiplyOut) : cutoff(netw
         LinearForm form = compile(source, values, multiplyOut);
         values.push_back(std::move(form));
     }
+    findSegments();
+}
+
+void Program::findSegments() {
+    for (Operation& operation : operations) {
+        for (const Term& term : operation.terms)
+            operation.segment = std::max(operation.segment, operations[term.input].segment);
+        operation.segment += isConvolution(operation.kind);
+    }
 }
 
 Program::LinearForm Program::compile(const CompiledNetwork::Operation& source, std::vector<LinearForm>& values,
@@ -82,7 +91,7 @@ Program::LinearForm Program::compile(const CompiledNetwork::Operation& source, s
             break;
     }
     LinearForm form = multiply(input(0), source.weight, source.bias, 1);
-    operations.push_back({Kind::Readout, getTerms(form), form.typeRows, 1, Activation::Identity, {}, 0, 1});
+    operations.push_back({Kind::Readout, getTerms(form), form.typeRows, 1, Activation::Identity, {}, 0, 1, 0});
     return form;
 }
 
@@ -147,7 +156,7 @@ Program::LinearForm Program::activate(const LinearForm& form, Activation activat
         return result;
     }
     operations.push_back(
-        {Kind::Affine, getTerms(form), form.typeRows, form.channels, activation, {}, 0, form.components});
+        {Kind::Affine, getTerms(form), form.typeRows, form.channels, activation, {}, 0, form.components, 0});
     return makeSource();
 }
 

@@ -13,6 +13,9 @@ namespace OpenMMCG {
  * convolutions and activated layers, so a chain of them collapses into one matrix for each of those sources and one
  * row for each bead type. Residual sums may be kept as values of their own or be multiplied out as well; the program
  * takes what needs fewer multiplications (for SchNet, multiplying out wins up to three blocks).
+ *
+ * Convolutions divide the program into segments. A segment begins with its convolutions, which do not depend on each
+ * other; in the rest of it every bead is on its own.
  */
 struct Program {
     struct Term {
@@ -38,13 +41,21 @@ struct Program {
         std::vector<float> table;
         int cells = 0;
         int components = 1;  ///< of the value it makes: 1 or 3
+        int segment = 0;     ///< the largest number of convolutions on a way to it, itself included
     };
+    static bool isConvolution(Kind kind) {
+        return kind == Kind::Convolution || kind == Kind::VectorConvolution;
+    }
     double cutoff;
     int types;
     std::vector<Operation> operations;  ///< operation k makes value k
     explicit Program(const CompiledNetwork& network);
     /** Multiplications per bead in the matrix products. */
     long getCost() const;
+    /** The number of the last segment. */
+    int getLastSegment() const {
+        return operations.back().segment;  // the readout's
+    }
 
 private:
     /** A value as Σ_sources source · matrix + typeRows[type], in terms of values already made. */
@@ -64,6 +75,7 @@ private:
     LinearForm activate(const LinearForm& form, Activation activation);
     int makeValue(LinearForm& form);
     LinearForm makeSource();
+    void findSegments();
     std::vector<Term> getTerms(const LinearForm& form) const;
     bool isValue(const LinearForm& form) const;
 };

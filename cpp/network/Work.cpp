@@ -1,0 +1,59 @@
+#include "Work.h"
+
+namespace OpenMMCG {
+
+namespace {
+
+const double edgeBytes = 20;          // neighbor, unit vector and distance
+const double interpolation = 7;       // W = v0·K0 + s0·K1 + v1·K2 + s1·K3
+const double slopeInterpolation = 6;  // W' likewise from K2 - K0, K1 and K3
+
+}  // namespace
+
+Work WorkEstimate::convolution(int k) const {
+    const Program::Operation& operation = program.operations[k];
+    const bool typed = operation.terms.empty(), toVector = operation.kind == Program::Kind::VectorConvolution;
+    const double channels = operation.channels, out = operation.components, in = toVector ? 1 : out;
+    const double table = 2.0 * (operation.cells + 1) * channels, features = typed ? 0 : beads * in * channels;
+    Work work;
+    work.operations = edges * channels * (interpolation + 2 * out + (toVector ? 1 : 0));
+    work.memory = realSize * (table + features + beads * out * channels) + edges * edgeBytes;
+    work.cache = realSize * channels * (edges * (4 + in) + beads * out) + edges * edgeBytes;
+    return work;
+}
+
+Work WorkEstimate::convolutionAdjoint(int k) const {
+    const Program::Operation& operation = program.operations[k];
+    const bool typed = operation.terms.empty(), toVector = operation.kind == Program::Kind::VectorConvolution;
+    const double channels = operation.channels, out = operation.components, in = toVector ? 1 : out;
+    const double table = 2.0 * (operation.cells + 1) * channels, features = typed ? 0 : beads * in * channels;
+    const double input = typed ? 0 : toVector ? 7 : 2 * in;       // to the gradient of the input
+    const double force = toVector ? 9 + 5 + 4 + 12 : 4 * in + 7;  // to the forces
+    Work work;
+    work.operations =
+        edges * channels * (slopeInterpolation + (typed && !toVector ? 0 : interpolation) + input + force);
+    work.memory = realSize * (table + 2 * features + beads * out * channels) + edges * edgeBytes;
+    work.cache =
+        realSize * (channels * edges * (4 + in + out) + 2 * features + beads * out * channels) + edges * edgeBytes;
+    return work;
+}
+
+Work WorkEstimate::segment(int number) const {
+    Work work;
+    for (const Program::Operation& operation : program.operations) {
+        if (operation.segment != number || Program::isConvolution(operation.kind))
+            continue;
+        const double numbers = beads * operation.components * operation.channels;
+        work.memory += realSize * numbers;
+        for (const Program::Term& term : operation.terms) {
+            const Program::Operation& input = program.operations[term.input];
+            const double products = static_cast<double>(term.weight.size());
+            work.operations += 2 * (term.weight.empty() ? numbers : beads * operation.components * products);
+            work.memory += realSize * (products + beads * input.components * input.channels);
+        }
+    }
+    work.cache = work.memory;
+    return work;
+}
+
+}  // namespace OpenMMCG

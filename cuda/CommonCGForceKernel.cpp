@@ -1,5 +1,7 @@
 #include "CommonCGForceKernel.h"
 
+#include <numeric>
+
 #include "DeviceSources.h"
 #include "openmm/common/ContextSelector.h"
 
@@ -44,9 +46,8 @@ void CommonCGForceKernel::initialize(ContextImpl& context, const Program& progra
     std::vector<int> typeOf(context.getSystem().getNumParticles(), -1), types(settings.types);
     for (int i = 0; i < beads; i++) typeOf[particles[i]] = types[i];
     compute.addForce(new ForceInfo(typeOf));
-    cutoff = program.cutoff;
     list = std::make_unique<DeviceNeighborList>(
-        compute, timer, DeviceNeighborList::Settings{cutoff, replicas, settings.periodic}, particles);
+        compute, timer, DeviceNeighborList::Settings{program.cutoff, replicas, settings.periodic}, particles);
     types.resize(roundUp(beads, DeviceNetwork::rowsPerBlock), 0);
     beadTypes.initialize<int>(compute, types.size(), "beadTypes");
     beadTypes.upload(types);
@@ -60,7 +61,8 @@ void CommonCGForceKernel::setProgram(const Program& program) {
     if (beads == 0)
         return;
     ContextSelector selector(compute);
-    auto next = std::make_unique<DeviceNetwork>(program);
+    this->program = std::make_unique<Program>(program);
+    auto next = std::make_unique<DeviceNetwork>(*this->program);
     const bool sameKernels = network != nullptr && network->getSource() == next->getSource();
     network = std::move(next);
     if (!sameKernels) {
@@ -85,32 +87,31 @@ void CommonCGForceKernel::createArrays() {
 }
 
 void CommonCGForceKernel::createKernels() {
-    const ComputeProgram program =
+    const ComputeProgram device =
         compute.compileProgram(deviceSources.at("state") + deviceSources.at("network") + network->getSource(),
                                {{"PADDED_NUM_ATOMS", std::to_string(compute.getPaddedNumAtoms())},
                                 {"NUM_BEADS", std::to_string(beads)},
                                 {"PADDED_BEADS", std::to_string(beadTypes.getSize())},
                                 {"BEADS_PER_REPLICA", std::to_string(beads / replicas)},
-                                {"CUTOFF", compute.doubleToString(cutoff, true)},
+                                {"CUTOFF", compute.doubleToString(program->cutoff, true)},
                                 {"ENERGY_THREADS", std::to_string(energyThreads)},
                                 {"CONVOLUTION_THREADS", std::to_string(DeviceNetwork::convolutionThreads)}});
     convolve.clear();
     convolveAdjoint.clear();
     for (const auto& convolution : network->getConvolutions())
-        for (auto [name, kernels] :
-             {std::pair{"convolve", &convolve}, std::pair{"convolveAdjoint", &convolveAdjoint}}) {
-            ComputeKernel kernel = program->createKernel(name + std::to_string(convolution.operation));
+        for (auto [name, made] : {std::pair{"convolve", &convolve}, std::pair{"convolveAdjoint", &convolveAdjoint}}) {
+            ComputeKernel kernel = device->createKernel(name + std::to_string(convolution.operation));
             kernel->addArg();  // capacity
             for (ComputeArray* array : {&workspace, &parameters, &beadTypes}) kernel->addArg(*array);
             for (ArrayInterface* array : {&list->getNeighbors(), &list->getEdges(), &list->getEdgeCounts()})
                 kernel->addArg(*array);
-            if (kernels == &convolveAdjoint)
+            if (made == &convolveAdjoint)
                 for (ArrayInterface* array : {&list->getSlots(), &list->getState(), &compute.getLongForceBuffer()})
                     kernel->addArg(*array);
-            kernels->push_back(kernel);
+            made->push_back(kernel);
         }
     const auto segment = [&](const std::string& name) {
-        ComputeKernel kernel = program->createKernel(name);
+        ComputeKernel kernel = device->createKernel(name);
         for (ComputeArray* array : {&workspace, &parameters, &beadTypes, &beadEnergies}) kernel->addArg(*array);
         return kernel;
     };
@@ -125,7 +126,7 @@ void CommonCGForceKernel::createKernels() {
     last[0] = segment("lastForces");
     last[1] = segment("lastEnergy");
     last[2] = segment("lastForcesAndEnergy");
-    sumEnergies = program->createKernel("sumEnergies");
+    sumEnergies = device->createKernel("sumEnergies");
     for (ArrayInterface* array : {static_cast<ArrayInterface*>(&beadEnergies), &list->getState(),
                                   static_cast<ArrayInterface*>(&replicaEnergies), &compute.getEnergyBuffer()})
         sumEnergies->addArg(*array);
@@ -177,6 +178,22 @@ std::vector<double> CommonCGForceKernel::computeReplicaEnergies(ContextImpl& con
     ContextSelector selector(compute);
     replicaEnergies.download(energies, true);
     return energies;
+}
+
+std::vector<KernelTime> CommonCGForceKernel::profile(ContextImpl& context, int repeats) {
+    if (beads == 0)
+        return {};
+    execute(context, true, true);
+    timer.start(repeats);
+    execute(context, true, true);
+    ContextSelector selector(compute);
+    std::vector<int> counts;
+    list->getEdgeCounts().download(counts);
+    const double edges = std::accumulate(counts.begin(), counts.end(), 0.0);
+    const WorkEstimate estimate(*program, beads, edges, compute.getUseDoublePrecision() ? 8 : 4);
+    std::vector<KernelTime> times;
+    for (const auto& [name, seconds] : timer.stop()) times.push_back({name, seconds, estimate.of(name)});
+    return times;
 }
 
 }  // namespace OpenMMCG

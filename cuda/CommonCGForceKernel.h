@@ -17,6 +17,7 @@ public:
     void setProgram(const Program& program) override;
     double execute(OpenMM::ContextImpl& context, bool forces, bool energy) override;
     std::vector<double> computeReplicaEnergies(OpenMM::ContextImpl& context) override;
+    std::vector<KernelTime> profile(OpenMM::ContextImpl& context, int repeats) override;
 
 private:
     class ForceInfo;
@@ -26,8 +27,8 @@ private:
     OpenMM::ComputeContext& compute;
     KernelTimer timer;
     int beads = 0, replicas = 1;
-    double cutoff = 0;
     std::unique_ptr<DeviceNeighborList> list;
+    std::unique_ptr<Program> program;
     std::unique_ptr<DeviceNetwork> network;
     OpenMM::ComputeArray beadTypes, parameters, workspace, beadEnergies, replicaEnergies;
     std::vector<OpenMM::ComputeKernel> convolve, convolveAdjoint;  ///< by convolution

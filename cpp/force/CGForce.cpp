@@ -70,6 +70,12 @@ std::vector<double> CGForce::getReplicaEnergies(OpenMM::Context& context) {
     return dynamic_cast<CGForceImpl&>(getImplInContext(context)).getReplicaEnergies(getContextImpl(context));
 }
 
+std::vector<KernelTime> CGForce::profile(OpenMM::Context& context, int repeats) {
+    if (repeats < 1)
+        throw OpenMMException("CGForce: a profile needs at least 1 repeat, not " + std::to_string(repeats));
+    return dynamic_cast<CGForceImpl&>(getImplInContext(context)).profile(getContextImpl(context), repeats);
+}
+
 void CGForce::setUsesPeriodicBoundaryConditions(bool periodic) {
     this->periodic = periodic;
 }

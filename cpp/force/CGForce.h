@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "../network/Work.h"
 #include "ModelArchive.h"
 #include "openmm/Context.h"
 #include "openmm/Force.h"
@@ -67,6 +68,11 @@ public:
     void setReplicas(int replicas);
     /** The energy of each replica at the present positions of a Context that holds this force, kJ/mol. */
     std::vector<double> getReplicaEnergies(OpenMM::Context& context);
+    /**
+     * Take the time of each kernel of an evaluation of energy and forces at the Context's positions, an average of so
+     * many repeats; nothing where the TorchScript engine runs.
+     */
+    std::vector<KernelTime> profile(OpenMM::Context& context, int repeats);
     bool usesPeriodicBoundaryConditions() const override {
         return periodic;
     }

@@ -163,9 +163,8 @@ double CGForceImpl::calcForcesAndEnergy(ContextImpl& context, bool includeForces
     return CustomCPPForceImpl::calcForcesAndEnergy(context, includeForces, includeEnergy, groups);
 }
 
-void CGForceImpl::evaluate(ContextImpl& context, const std::vector<Vec3>& positions, bool forces, bool energy,
-                           bool replicaEnergies) {
-    Vec3 box[3];
+/** What the engine is told of the Context's present state; forces and energy are asked for. */
+EngineRequest CGForceImpl::prepareRequest(ContextImpl& context, const std::vector<Vec3>& positions) {
     if (settings.periodic) {
         context.getPeriodicBoxVectors(box[0], box[1], box[2]);
         checkBox(box);
@@ -174,22 +173,21 @@ void CGForceImpl::evaluate(ContextImpl& context, const std::vector<Vec3>& positi
         beadPositions.resize(particles.size());
         for (size_t i = 0; i < particles.size(); i++) beadPositions[i] = positions[particles[i]];
     }
-    EngineRequest request{particles.empty() ? positions : beadPositions,
-                          settings.periodic ? box : nullptr,
-                          {},
-                          forces,
-                          energy,
-                          replicaEnergies};
+    EngineRequest request{
+        particles.empty() ? positions : beadPositions, settings.periodic ? box : nullptr, {}, true, true};
     for (const auto& parameter : owner.getGlobalParameters())
         request.parameters.push_back(context.getParameter(parameter.name));
-    result.energy = 0;
-    engine->evaluate(request, result);
+    return request;
 }
 
 double CGForceImpl::computeForce(ContextImpl& context, const std::vector<Vec3>& positions, std::vector<Vec3>& forces) {
     if (particles.empty())
         result.forces.swap(forces);
-    evaluate(context, positions, wantForces, wantEnergy, false);
+    EngineRequest request = prepareRequest(context, positions);
+    request.forces = wantForces;
+    request.energy = wantEnergy;
+    result.energy = 0;
+    engine->evaluate(request, result);
     if (particles.empty())
         result.forces.swap(forces);
     else if (wantForces) {
@@ -209,8 +207,19 @@ std::vector<double> CGForceImpl::getReplicaEnergies(ContextImpl& context) {
         return kernel.getAs<CalcCGForceKernel>().computeReplicaEnergies(context);
     std::vector<Vec3> positions;
     context.getPositions(positions);
-    evaluate(context, positions, false, true, true);
+    EngineRequest request = prepareRequest(context, positions);
+    request.forces = false;
+    request.replicaEnergies = true;
+    engine->evaluate(request, result);
     return result.replicaEnergies;
+}
+
+std::vector<KernelTime> CGForceImpl::profile(ContextImpl& context, int repeats) {
+    if (usesKernel)
+        return kernel.getAs<CalcCGForceKernel>().profile(context, repeats);
+    std::vector<Vec3> positions;
+    context.getPositions(positions);
+    return engine->profile(prepareRequest(context, positions), repeats);
 }
 
 std::map<std::string, double> CGForceImpl::getDefaultParameters() {

@@ -27,6 +27,7 @@ public:
                         std::vector<OpenMM::Vec3>& forces) override;
     std::map<std::string, double> getDefaultParameters() override;
     std::vector<double> getReplicaEnergies(OpenMM::ContextImpl& context);
+    std::vector<KernelTime> profile(OpenMM::ContextImpl& context, int repeats);
     void updateParametersInContext(OpenMM::ContextImpl& context);
 
 private:
@@ -35,8 +36,7 @@ private:
     std::unique_ptr<Engine> createEngine() const;
     void checkBox(const OpenMM::Vec3* box) const;
     /** Let the engine evaluate these positions of all particles into `result`. */
-    void evaluate(OpenMM::ContextImpl& context, const std::vector<OpenMM::Vec3>& positions, bool forces, bool energy,
-                  bool replicaEnergies);
+    EngineRequest prepareRequest(OpenMM::ContextImpl& context, const std::vector<OpenMM::Vec3>& positions);
     const CGForce& owner;
     std::shared_ptr<const ModelArchive> model;
     EngineSettings settings;
@@ -44,6 +44,7 @@ private:
     std::unique_ptr<Engine> engine;  ///< null where the kernel computes
     OpenMM::Kernel kernel;
     std::vector<OpenMM::Vec3> beadPositions;
+    OpenMM::Vec3 box[3];
     EngineResult result;
     bool wantForces = true, wantEnergy = true;
     bool hasReferenceData = false, usesKernel = false;

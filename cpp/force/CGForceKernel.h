@@ -30,6 +30,8 @@ public:
     virtual double execute(OpenMM::ContextImpl& context, bool forces, bool energy) = 0;
     /** The energies of the replicas at the Context's positions, kJ/mol. */
     virtual std::vector<double> computeReplicaEnergies(OpenMM::ContextImpl& context) = 0;
+    /** Take the time of each kernel of an evaluation of energy and forces. */
+    virtual std::vector<KernelTime> profile(OpenMM::ContextImpl& context, int repeats) = 0;
 };
 
 }  // namespace OpenMMCG

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "../network/Work.h"
 #include "ModelArchive.h"
 #include "openmm/Vec3.h"
 
@@ -40,6 +41,10 @@ class Engine {
 public:
     virtual ~Engine() = default;
     virtual void evaluate(const EngineRequest& request, EngineResult& result) = 0;
+    /** Take the time of each kernel of an evaluation of energy and forces; empty where an engine has no kernels. */
+    virtual std::vector<KernelTime> profile(const EngineRequest& request, int repeats) {
+        return {};
+    }
 };
 
 /** How an engine is made. The TorchScript library exports one of these under `torchScriptFactoryName`. */

@@ -64,6 +64,13 @@ Real* EdgeList<Real>::getDirectionGradient() {
 }
 
 template <class Real>
+double EdgeList<Real>::countDirected() const {
+    double count = 0;
+    for (int i = 0; i < end - begin; i++) count += 2 * (middle[i] - first[i]) + (first[i + 1] - middle[i]);
+    return count;
+}
+
+template <class Real>
 Edges<Real> EdgeList<Real>::locate(int cells) {
     if (cells != locatedCells) {
         const int edges = first.back();

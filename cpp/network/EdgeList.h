@@ -19,6 +19,8 @@ public:
     int getEnd() const {
         return end;
     }
+    /** Edges that end at the share's own beads, in each direction one. */
+    double countDirected() const;
     /** The view for a convolution whose filter is tabulated in this many cells. */
     Edges<Real> locate(int cells);
     /** ∂E/∂r of each edge, kJ/mol/nm; set to zero by update(). */

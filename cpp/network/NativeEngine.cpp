@@ -21,19 +21,20 @@ template <class Real>
 class NativeEngine : public Engine {
 public:
     NativeEngine(const Program& program, const EngineSettings& settings)
-        : cutoff(program.cutoff),
+        : program(program),
           types(settings.types),
           replicas(settings.replicas),
           parallel(std::clamp(static_cast<int>(types.size()) / beadsPerThread, 1, settings.threads)),
-          neighbors(cutoff, verletSkin, parallel, replicas),
-          evaluator(program, parallel),
+          neighbors(program.cutoff, verletSkin, parallel, replicas),
+          evaluator(program, parallel, stopwatch),
           edges(parallel.getThreads()) {
     }
 
     void evaluate(const EngineRequest& request, EngineResult& result) override {
         if (types.empty())
             return;
-        const bool rebuilt = neighbors.update(request.positions, request.box);
+        bool rebuilt;
+        stopwatch.run(0, "neighbors", -1, [&] { rebuilt = neighbors.update(request.positions, request.box); });
         const std::vector<int>& order = neighbors.getOrder();
         const int beads = static_cast<int>(order.size());
         if (rebuilt) {
@@ -45,7 +46,9 @@ public:
         }
         for (int i = 0; i < beads; i++) positions[i] = request.positions[order[i]];
         parallel.run([&](int thread) {
-            edges[thread].update(neighbors.getShares()[thread], positions, neighbors.getBox(), cutoff);
+            stopwatch.run(thread, "findEdges", -1, [&] {
+                edges[thread].update(neighbors.getShares()[thread], positions, neighbors.getBox(), program.cutoff);
+            });
         });
         energies.resize(beads);
         evaluator.evaluate(edges, request.forces, request.energy ? energies.data() : nullptr);
@@ -57,18 +60,34 @@ public:
         }
         if (request.forces) {
             std::fill(forces.begin(), forces.end(), Vec3());
-            parallel.run([&](int thread) { edges[thread].addForces(forces); });
+            parallel.run(
+                [&](int thread) { stopwatch.run(thread, "addForces", -1, [&] { edges[thread].addForces(forces); }); });
             result.forces.resize(beads);
             for (int i = 0; i < beads; i++) result.forces[order[i]] = forces[i];
         }
     }
 
+    std::vector<KernelTime> profile(const EngineRequest& request, int repeats) override {
+        EngineResult result;
+        evaluate(request, result);
+        stopwatch.start();
+        for (int i = 0; i < repeats; i++) evaluate(request, result);
+        double directed = 0;
+        for (int thread = 0; thread < parallel.getThreads(); thread++) directed += edges[thread].countDirected();
+        const WorkEstimate estimate(program, static_cast<double>(types.size()), directed, sizeof(Real));
+        std::vector<KernelTime> times;
+        for (const auto& [name, seconds] : stopwatch.stop())
+            times.push_back({name, seconds / repeats, estimate.of(name)});
+        return times;
+    }
+
 private:
     static constexpr double verletSkin = 0.1;  // nm
-    double cutoff;
+    Program program;
     std::vector<int> types;
     int replicas;
     Parallel parallel;
+    Stopwatch stopwatch;
     NeighborList neighbors;
     NetworkEvaluator<Real> evaluator;
     std::vector<EdgeList<Real>> edges;

@@ -42,8 +42,12 @@ void inChunks(const EdgeList<Real>& edges, const Function& function) {
 }  // namespace
 
 template <class Real>
-NetworkEvaluator<Real>::NetworkEvaluator(const Program& program, Parallel& parallel)
-    : kernels(getKernels<Real>()), parallel(parallel), cutoff(program.cutoff), scratch(parallel.getThreads()) {
+NetworkEvaluator<Real>::NetworkEvaluator(const Program& program, Parallel& parallel, Stopwatch& stopwatch)
+    : kernels(getKernels<Real>()),
+      parallel(parallel),
+      stopwatch(stopwatch),
+      cutoff(program.cutoff),
+      scratch(parallel.getThreads()) {
     for (const Program::Operation& source : program.operations) {
         Operation operation = prepare(source, program.types);
         segments.resize(std::max(segments.size(), static_cast<size_t>(operation.segment) + 1));
@@ -183,24 +187,29 @@ void NetworkEvaluator<Real>::evaluate(std::vector<EdgeList<Real>>& edges, bool g
     const int last = static_cast<int>(segments.size()) - 1;
     for (int segment = segments[0].others.empty() ? 1 : 0; segment <= last; segment++)
         parallel.run([&](int thread) {
-            for (int value : segments[segment].convolutions) runConvolution(operations[value], edges[thread]);
+            for (int value : segments[segment].convolutions)
+                stopwatch.run(thread, "convolve", value, [&] { runConvolution(value, edges[thread]); });
             inChunks(edges[thread], [&](int begin, int rows) {
-                forward(segment, thread, begin, rows, gradient, energies);
+                stopwatch.run(thread, "forward", segment,
+                              [&] { forward(segment, thread, begin, rows, gradient, energies); });
                 if (gradient && segment == last)
-                    reverse(segment, thread, begin, rows);
+                    stopwatch.run(thread, "reverse", segment, [&] { reverse(segment, thread, begin, rows); });
             });
         });
     for (int segment = last; gradient && segment > 0; segment--)
         parallel.run([&](int thread) {
             const std::vector<int>& convolutions = segments[segment].convolutions;
             for (auto value = convolutions.rbegin(); value != convolutions.rend(); ++value)
-                runConvolutionAdjoint(*value, edges[thread]);
-            inChunks(edges[thread], [&](int begin, int rows) { reverse(segment - 1, thread, begin, rows); });
+                stopwatch.run(thread, "convolveAdjoint", *value, [&] { runConvolutionAdjoint(*value, edges[thread]); });
+            inChunks(edges[thread], [&](int begin, int rows) {
+                stopwatch.run(thread, "reverse", segment - 1, [&] { reverse(segment - 1, thread, begin, rows); });
+            });
         });
 }
 
 template <class Real>
-void NetworkEvaluator<Real>::runConvolution(Operation& convolution, EdgeList<Real>& edges) {
+void NetworkEvaluator<Real>::runConvolution(int value, EdgeList<Real>& edges) {
+    Operation& convolution = operations[value];
     if (convolution.kind == Kind::VectorConvolution)
         kernels.convolveToVector(edges.locate(convolution.cells), getTable(convolution), getFeatures(convolution),
                                  convolution.rows.data());

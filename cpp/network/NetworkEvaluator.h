@@ -6,6 +6,7 @@
 #include "EdgeList.h"
 #include "Kernels.h"
 #include "Program.h"
+#include "Stopwatch.h"
 
 namespace OpenMMCG {
 
@@ -22,7 +23,7 @@ namespace OpenMMCG {
 template <class Real>
 class NetworkEvaluator {
 public:
-    NetworkEvaluator(const Program& program, Parallel& parallel);
+    NetworkEvaluator(const Program& program, Parallel& parallel, Stopwatch& stopwatch);
     /** Say which beads there are, in the numbering of the edges. */
     void setTypes(const std::vector<int>& types);
     /**
@@ -61,7 +62,7 @@ private:
     };
     Operation prepare(const Program::Operation& source, int types) const;
     void planStorage();
-    void runConvolution(Operation& convolution, EdgeList<Real>& edges);
+    void runConvolution(int value, EdgeList<Real>& edges);
     void runConvolutionAdjoint(int value, EdgeList<Real>& edges);
     void forward(int segment, int thread, int begin, int rows, bool gradient, double* energies);
     void reverse(int segment, int thread, int begin, int rows);
@@ -94,6 +95,7 @@ private:
     FilterTable<Real> getTable(const Operation& convolution) const;
     const Kernels<Real>& kernels;
     Parallel& parallel;
+    Stopwatch& stopwatch;
     double cutoff;
     std::vector<Operation> operations;
     std::vector<Segment> segments;

@@ -10,6 +10,23 @@ const double slopeInterpolation = 6;  // W' likewise from K2 - K0, K1 and K3
 
 }  // namespace
 
+Work WorkEstimate::of(const std::string& kernel) const {
+    const size_t end = kernel.find_first_of("0123456789");
+    const std::string name = kernel.substr(0, end);
+    const int number = end == std::string::npos ? program.getLastSegment() : std::stoi(kernel.substr(end));
+    if (name == "convolve")
+        return convolution(number);
+    if (name == "convolveAdjoint")
+        return convolutionAdjoint(number);
+    if (name == "forward" || name == "reverse")
+        return segment(number);
+    if (name.rfind("last", 0) == 0) {
+        const Work once = segment(number);
+        return {2 * once.operations, 2 * once.memory, 2 * once.cache};
+    }
+    return {};
+}
+
 Work WorkEstimate::convolution(int k) const {
     const Program::Operation& operation = program.operations[k];
     const bool typed = operation.terms.empty(), toVector = operation.kind == Program::Kind::VectorConvolution;

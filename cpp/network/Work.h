@@ -1,4 +1,6 @@
 #pragma once
+#include <string>
+
 #include "Program.h"
 
 namespace OpenMMCG {
@@ -10,7 +12,20 @@ struct Work {
     double cache = 0;       ///< bytes that a convolution's loads and stores ask the caches for
 };
 
-/** The work of a program's kernels in one evaluation of forces. */
+/** A kernel, how long it took in one evaluation of energy and forces, and its work. */
+struct KernelTime {
+    std::string name;
+    double seconds;
+    Work work;
+};
+
+/**
+ * The work of a program's kernels in one evaluation of energy and forces.
+ *
+ * Kernels have the same names in all native engines: `convolve` and `convolveAdjoint` with the number of the operation,
+ * `forward` and `reverse` with the number of the segment; where the last segment is a kernel that turns around,
+ * `last…`.
+ */
 class WorkEstimate {
 public:
     /**
@@ -20,13 +35,14 @@ public:
     WorkEstimate(const Program& program, double beads, double edges, int realSize)
         : program(program), beads(beads), edges(edges), realSize(realSize) {
     }
-    /** Of operation k, a convolution. */
-    Work convolution(int k) const;
-    Work convolutionAdjoint(int k) const;
-    /** Of all else in a segment; that of its adjoint is the same. */
-    Work segment(int number) const;
+    /** Nothing for kernels that belong to no program, such as those of the neighbor list. */
+    Work of(const std::string& kernel) const;
 
 private:
+    Work convolution(int k) const;
+    Work convolutionAdjoint(int k) const;
+    /** Of all in a segment but its convolutions; that of its adjoint is the same. */
+    Work segment(int number) const;
     const Program& program;
     double beads, edges;
     int realSize;

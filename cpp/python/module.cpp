@@ -113,6 +113,13 @@ PYBIND11_MODULE(_openmmcg, module) {
         const auto energies = forceAt(force).getReplicaEnergies(*reinterpret_cast<OpenMM::Context*>(context));
         return py::array_t<double>(energies.size(), energies.data());
     });
+    module.def("profile", [](uintptr_t force, uintptr_t context, int repeats) {
+        py::list result;
+        for (const KernelTime& time : forceAt(force).profile(*reinterpret_cast<OpenMM::Context*>(context), repeats))
+            result.append(
+                py::make_tuple(time.name, time.seconds, time.work.operations, time.work.memory, time.work.cache));
+        return result;
+    });
     module.def("set_periodic",
                [](uintptr_t force, bool periodic) { forceAt(force).setUsesPeriodicBoundaryConditions(periodic); });
     module.def("get_global_parameters", [](uintptr_t force) {

@@ -6,7 +6,7 @@ import operator
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import openmm
@@ -18,7 +18,7 @@ from openmmcg.model_file import describe_module, to_bytes
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["CGForce"]
+__all__ = ["CGForce", "KernelTime"]
 
 
 def _load_gpu_engines() -> None:
@@ -42,6 +42,20 @@ def _import_torch() -> None:
             "CGForce: this model runs on the TorchScript engine, which needs torch: pip install openmm-cg[train]. "
             "A potential with a compiled network runs without it, engine='native'"
         ) from error
+
+
+class KernelTime(NamedTuple):
+    """How long a kernel took, and the least it had to do in that time."""
+
+    name: str
+    #: s, of one run
+    seconds: float
+    #: floating point; a fused multiply and add is two
+    operations: float
+    #: bytes, if every array came from memory, or went there, just once
+    memory: float
+    #: bytes that a convolution's loads and stores ask the caches for
+    cache: float
 
 
 class CGForce(openmm.Force):
@@ -221,6 +235,23 @@ class CGForce(openmm.Force):
             Where the Context does not hold this force.
         """
         return _openmmcg.get_replica_energies(self._address, int(context.this))
+
+    def profile(self, context: openmm.Context, repeats: int = 20) -> list[KernelTime]:
+        """Take the time of each kernel of the native engine, in an evaluation of energy and forces.
+
+        Parameters
+        ----------
+        context
+            A Context that holds this force, at positions of interest. With several threads it is the first one's time.
+        repeats
+            How often each kernel runs for its average.
+
+        Returns
+        -------
+        list of KernelTime
+            In no order that means anything; empty where the TorchScript engine runs.
+        """
+        return [KernelTime(*row) for row in _openmmcg.profile(self._address, int(context.this), repeats)]
 
     def setUsesPeriodicBoundaryConditions(self, periodic: bool) -> None:
         """Whether distances are those of the minimum image."""

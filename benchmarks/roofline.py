@@ -1,0 +1,119 @@
+"""How far each kernel of the native engine is from what the machine can do.
+
+    python benchmarks/roofline.py --beads 3916 --platform CPU --json roofline.json
+
+Three ceilings are measured first: floating-point operations (a large float32 matrix product), bytes from memory (a
+copy much larger than the caches) and bytes from the cache that a convolution's features and tables live in (a copy of
+256 KiB on a CPU, of 8 MiB on a GPU). For every kernel of an evaluation of energy and forces follow the operations and
+bytes it cannot do without (`CGForce.profile`), the times those take at the ceilings, the time it took, and which part
+of that time the highest of the three is. One thread on the CPU; on CUDA the ceilings are measured with torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+
+import openmm
+from md_water import NETWORKS, coarse_grained_system, cores_awake, processor, versions
+from tqdm import tqdm
+
+from openmmcg import CGForce
+
+MATRIX = 2048
+LARGE, CPU_CACHE, GPU_CACHE = 2**28, 2**18, 2**23  # bytes
+
+
+def best_time(task: Callable[[], object], wait: Callable[[], object], repeats: int) -> float:
+    """Seconds of one run, the least of seven measurements."""
+    times = []
+    for _ in range(7):
+        wait()
+        begin = time.perf_counter()
+        for _ in range(repeats):
+            task()
+        wait()
+        times.append((time.perf_counter() - begin) / repeats)
+    return min(times)
+
+
+def ceilings(platform: str) -> dict[str, float]:
+    """Operations per second, bytes per second from memory and from the cache, in float32."""
+    import torch
+
+    torch.set_num_threads(1)
+    device = "cuda" if platform == "CUDA" else "cpu"
+    wait = torch.cuda.synchronize if platform == "CUDA" else lambda: None
+    cache = GPU_CACHE if platform == "CUDA" else CPU_CACHE
+
+    def copy_speed(size: int) -> float:
+        source = torch.ones(size // 4, device=device)
+        target = torch.empty_like(source)
+        return 2 * size / best_time(lambda: target.copy_(source), wait, max(1, LARGE // size // 4))
+
+    matrix = torch.ones(MATRIX, MATRIX, device=device)
+    product = torch.empty_like(matrix)
+    operations = 2 * MATRIX**3 / best_time(lambda: torch.mm(matrix, matrix, out=product), wait, 2)
+    return {"operations": operations, "memory": copy_speed(LARGE), "cache": copy_speed(cache)}
+
+
+def measure(network: str, arguments: argparse.Namespace) -> list[dict]:
+    """A row for each kernel of a network."""
+    row = {"network": network, "engine": "native", "threads": 1, "blocks": arguments.blocks}
+    row |= {"beads": arguments.beads, "cutoff": arguments.cutoff, "channels": arguments.channels}
+    system, positions = coarse_grained_system(row)
+    properties = {"Threads": "1"} if arguments.platform == "CPU" else {"Precision": arguments.precision}
+    platform = openmm.Platform.getPlatformByName(arguments.platform)
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform, properties)
+    context.setPositions(positions)
+    force = CGForce.of(system.getForce(system.getNumForces() - 1))
+    fields = ("operations", "memory", "cache")
+    return [
+        {**row, "kernel": kernel.name, "ms": 1e3 * kernel.seconds, **{name: getattr(kernel, name) for name in fields}}
+        for kernel in sorted(force.profile(context, arguments.repeats), key=lambda kernel: -kernel.seconds)
+    ]
+
+
+def print_table(rows: list[dict], ceiling: dict[str, float]) -> None:
+    """All kernels, with their times at the ceilings."""
+    print(f"ceilings: {ceiling['operations'] / 1e9:.0f} Gflop/s, memory {ceiling['memory'] / 1e9:.1f} GB/s, "
+          f"cache {ceiling['cache'] / 1e9:.0f} GB/s")  # fmt: skip
+    print(f"{'network':<7} {'kernel':<20} {'ms':>8} {'Mflop':>9} {'memory MB':>9} {'cache MB':>9} "
+          f"{'flop ms':>8} {'mem. ms':>8} {'cache ms':>8} {'of roof':>7}")  # fmt: skip
+    for row in rows:
+        roofs = [1e3 * row[name] / ceiling[name] for name in ("operations", "memory", "cache")]
+        share = f"{max(roofs) / row['ms']:.0%}" if max(roofs) > 0 else ""
+        print(
+            f"{row['network']:<7} {row['kernel']:<20} {row['ms']:>8.3f} {row['operations'] / 1e6:>9.1f} "
+            f"{row['memory'] / 1e6:>9.2f} {row['cache'] / 1e6:>9.1f} {roofs[0]:>8.3f} {roofs[1]:>8.3f} "
+            f"{roofs[2]:>8.3f} {share:>7}"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--beads", type=int, default=3916)
+    parser.add_argument("--network", nargs="+", choices=NETWORKS, default=["schnet", "painn"])
+    parser.add_argument("--cutoff", type=float, default=0.6, help="nm")
+    parser.add_argument("--channels", type=int, default=128)
+    parser.add_argument("--blocks", type=int, default=2)
+    parser.add_argument("--platform", default="CPU")
+    parser.add_argument("--precision", default="single", help="of a GPU platform")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", help="where to write the rows")
+    arguments = parser.parse_args()
+    with cores_awake():
+        ceiling = ceilings(arguments.platform)
+        rows = [row for network in tqdm(arguments.network, unit="network") for row in measure(network, arguments)]
+    if arguments.json:
+        about = {"machine": processor(), "platform": arguments.platform, "versions": versions(), "ceilings": ceiling}
+        with open(arguments.json, "w") as file:
+            json.dump({**about, "rows": rows}, file, indent=1)
+    print(processor())
+    print_table(rows, ceiling)
+
+
+if __name__ == "__main__":
+    main()

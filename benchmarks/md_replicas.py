@@ -29,7 +29,7 @@ import time
 
 import numpy as np
 import openmm
-from md_water import TUNED, cores_awake, processor, versions
+from md_water import TUNED, cores_awake, machine, make_context, versions
 from tqdm import tqdm
 
 BEADS_PER_VOLUME = 7.5  # 1/nm³
@@ -95,8 +95,7 @@ def measure(row: dict) -> dict:
     """Fill in `ms_per_step` and `peak_memory_MiB`."""
     system, positions = chain_system(row)
     integrator = openmm.LangevinMiddleIntegrator(300, 1, TIME_STEP)
-    properties = {"Threads": str(row["threads"])} if row["platform"] == "CPU" else {}
-    context = openmm.Context(system, integrator, openmm.Platform.getPlatformByName(row["platform"]), properties)
+    context = make_context(system, integrator, row)
     context.setPositions(positions)
     context.setVelocitiesToTemperature(300, 1)
     integrator.step(10)
@@ -144,6 +143,7 @@ def plan(arguments: argparse.Namespace) -> list[dict]:
             "blocks": arguments.blocks,
             "engine": engine,
             "platform": arguments.platform,
+            "precision": None if arguments.platform == "CPU" else arguments.precision,
             "threads": threads,
         }
         for engine, threads, (beads, replicas) in itertools.product(arguments.engines, arguments.threads, sizes)
@@ -190,6 +190,7 @@ def main() -> None:
     parser.add_argument("--cutoff", type=float, default=1.2, help="nm")
     parser.add_argument("--threads", type=int, nargs="+", default=[1], help="of the CPU platform")
     parser.add_argument("--platform", default="CPU")
+    parser.add_argument("--precision", default="single", help="of a GPU platform")
     parser.add_argument("--engines", nargs="+", choices=("native", "torchscript"), default=["native"])
     parser.add_argument("--json", help="where to write the rows")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
@@ -197,7 +198,7 @@ def main() -> None:
     if arguments.measure:
         print(json.dumps(measure(json.loads(arguments.measure))))
         return
-    about = {"machine": processor(), "versions": versions()}
+    about = {"machine": machine(arguments.platform), "versions": versions()}
     rows = []
     for row in tqdm(plan(arguments), unit="measurement"):
         rows.append({**measure_in_process(row), **about})

@@ -10,9 +10,9 @@ openmm-torch would write it: a module that finds its pairs itself and treats eac
 
 Every measurement is a process of its own and is made twice: as it comes (`default`), and `tuned`:
 OMP_WAIT_POLICY=PASSIVE and glibc's mmap and trim thresholds raised, without which torch is two to three times slower,
-and the cores kept awake by loops of idle priority. Without these, on a virtual machine that is otherwise idle, waking
-OpenMM's worker threads costs some 0.3 ms a step, with no force at all. A step is one of LangevinMiddleIntegrator at
-2 fs on OpenMM's CPU platform; the least of several blocks of steps counts. Weights are random: they do not change
+and the cores kept awake by loops of idle priority, without which, on a virtual machine that is otherwise idle, waking
+OpenMM's worker threads costs some 0.3 ms a step, with no force at all. On a GPU it is made tuned only. A step is one of
+LangevinMiddleIntegrator at 2 fs; the least of several blocks of steps counts. Weights are random: they do not change
 the cost.
 """
 
@@ -156,27 +156,31 @@ def free_system(row: dict) -> tuple[openmm.System, np.ndarray]:
     return system, np.zeros((row["beads"], 3))
 
 
+def make_context(system: openmm.System, integrator: openmm.Integrator, row: dict) -> openmm.Context:
+    """On the row's platform, with its threads or its precision."""
+    properties = {"Threads": str(row["threads"])} if row["platform"] == "CPU" else {"Precision": row["precision"]}
+    return openmm.Context(system, integrator, openmm.Platform.getPlatformByName(row["platform"]), properties)
+
+
 def measure(row: dict) -> dict:
     """Fill in `ms_per_step` and `peak_memory_MiB`."""
     build = {"all-atom": all_atom_system, "integrator": free_system}.get(row["engine"], coarse_grained_system)
     system, positions = build(row)
     integrator = openmm.LangevinMiddleIntegrator(300, 1, 0.002)
-    context = openmm.Context(
-        system, integrator, openmm.Platform.getPlatformByName("CPU"), {"Threads": str(row["threads"])}
-    )
+    context = make_context(system, integrator, row)
     context.setPositions(positions)
     context.setVelocitiesToTemperature(300, 1)
-    integrator.step(3)
-    begin = time.perf_counter()
-    integrator.step(1)
-    estimate = time.perf_counter() - begin
-    blocks = 5
-    steps = int(np.clip(SECONDS_PER_MEASUREMENT / blocks / estimate, 1, MOST_STEPS / blocks))
-    times = []
-    for _ in range(blocks):
+
+    def seconds_per_step(steps: int) -> float:
         begin = time.perf_counter()
         integrator.step(steps)
-        times.append((time.perf_counter() - begin) / steps)
+        context.getState(positions=True)  # waits for what a GPU still has to do
+        return (time.perf_counter() - begin) / steps
+
+    seconds_per_step(3)
+    blocks = 5
+    steps = int(np.clip(SECONDS_PER_MEASUREMENT / blocks / seconds_per_step(3), 1, MOST_STEPS / blocks))
+    times = [seconds_per_step(steps) for _ in range(blocks)]
     energy = context.getState(energy=True).getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole)
     if not np.isfinite(energy):
         raise RuntimeError(f"the run of {row} is not stable")
@@ -227,6 +231,15 @@ def processor() -> str:
     return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
 
 
+def machine(platform_name: str) -> str:
+    """What computes: the GPU where there is one, and the processor."""
+    if platform_name != "CUDA":
+        return processor()
+    import torch
+
+    return f"{torch.cuda.get_device_name()}; {processor()}"
+
+
 def versions() -> dict:
     """Of what was measured."""
     from importlib.metadata import version
@@ -239,15 +252,19 @@ def versions() -> dict:
 def plan(arguments: argparse.Namespace) -> list[dict]:
     """The measurements asked for; all-atom water only where it can be a box."""
     rows = []
-    for beads, network, cutoff, channels, threads, engine in itertools.product(
+    on_cpu = arguments.platform == "CPU"
+    for beads, network, cutoff, channels, threads, precision, engine in itertools.product(
         arguments.beads,
         arguments.network,
         arguments.cutoff,
         arguments.channels,
-        arguments.threads,
+        arguments.threads if on_cpu else [1],
+        [None] if on_cpu else arguments.precision,
         arguments.engines,
     ):
         row = {
+            "platform": arguments.platform,
+            "precision": precision,
             "beads": beads,
             "network": network,
             "cutoff": cutoff,
@@ -262,7 +279,7 @@ def plan(arguments: argparse.Namespace) -> list[dict]:
             row.update(network=None, cutoff=None, channels=None, blocks=None)
         elif engine == "torch-operators" and network != "schnet":
             continue
-        for settings in ("tuned", "default"):
+        for settings in ("tuned", "default") if on_cpu else ("tuned",):
             rows.append({**row, "engine": engine, "settings": settings})
     return rows
 
@@ -270,20 +287,22 @@ def plan(arguments: argparse.Namespace) -> list[dict]:
 def print_table(rows: list[dict]) -> None:
     """All rows, with the ratio to the native engine of the same system."""
     native = {key(row): row["ms_per_step"] for row in rows if row["engine"] == "native"}  # in the same settings
-    print(f"{'beads':>6} {'network':<7} {'cutoff':>6} {'channels':>8} {'threads':>7}  {'engine':<16} {'settings':<8} "
-          f"{'ms/step':>10} {'ns/day (2 fs)':>14} {'/native':>8} {'MiB':>6}")  # fmt: skip
+    print(f"{'beads':>6} {'network':<7} {'cutoff':>6} {'channels':>8} {'threads':>7} {'precision':<9} "
+          f"{'engine':<15} {'settings':<8} {'ms/step':>10} {'ns/day (2 fs)':>14} {'/native':>8} {'MiB':>6}"
+    )  # fmt: skip
     for row in rows:
         ratio = row["ms_per_step"] / native[key(row)] if key(row) in native else float("nan")
         print(
             f"{row['beads']:>6} {row['network'] or '':<7} {row['cutoff'] or '':>6} {row['channels'] or '':>8} "
-            f"{row['threads']:>7}  {row['engine']:<16} {row['settings']:<8} {row['ms_per_step']:>10.3f} "
-            f"{172.8 / row['ms_per_step']:>14.1f} {ratio:>8.2f} {row['peak_memory_MiB']:>6}"
+            f"{row['threads']:>7} {row['precision'] or '':<9} {row['engine']:<15} {row['settings']:<8} "
+            f"{row['ms_per_step']:>10.3f} {172.8 / row['ms_per_step']:>14.1f} {ratio:>8.2f} {row['peak_memory_MiB']:>6}"
         )
 
 
 def key(row: dict) -> tuple:
     """What two engines must share to be compared."""
-    return tuple(row[name] for name in ("beads", "network", "cutoff", "channels", "blocks", "threads", "settings"))
+    shared = ("beads", "network", "cutoff", "channels", "blocks", "threads", "precision", "settings")
+    return tuple(row[name] for name in shared)
 
 
 def main() -> None:
@@ -294,6 +313,8 @@ def main() -> None:
     parser.add_argument("--channels", type=int, nargs="+", default=[128, 64])
     parser.add_argument("--blocks", type=int, default=2)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--platform", default="CPU")
+    parser.add_argument("--precision", nargs="+", default=["single", "mixed"], help="of a GPU platform")
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
     parser.add_argument("--json", help="where to write the rows")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
@@ -301,7 +322,7 @@ def main() -> None:
     if arguments.measure:
         print(json.dumps(measure(json.loads(arguments.measure))))
         return
-    about = {"machine": processor(), "versions": versions()}
+    about = {"machine": machine(arguments.platform), "versions": versions()}
     rows = []
     for row in tqdm(plan(arguments), unit="measurement"):
         rows.append({**measure_in_process(row), **about})

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 
 import openmm
-from md_water import NETWORKS, coarse_grained_system, cores_awake, processor, versions
+from md_water import NETWORKS, coarse_grained_system, cores_awake, machine, make_context, versions
 from tqdm import tqdm
 
 from openmmcg import CGForce
@@ -62,11 +62,10 @@ def ceilings(platform: str) -> dict[str, float]:
 def measure(network: str, arguments: argparse.Namespace) -> list[dict]:
     """A row for each kernel of a network."""
     row = {"network": network, "engine": "native", "threads": 1, "blocks": arguments.blocks}
+    row |= {"platform": arguments.platform, "precision": arguments.precision}
     row |= {"beads": arguments.beads, "cutoff": arguments.cutoff, "channels": arguments.channels}
     system, positions = coarse_grained_system(row)
-    properties = {"Threads": "1"} if arguments.platform == "CPU" else {"Precision": arguments.precision}
-    platform = openmm.Platform.getPlatformByName(arguments.platform)
-    context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform, properties)
+    context = make_context(system, openmm.VerletIntegrator(0.001), row)
     context.setPositions(positions)
     force = CGForce.of(system.getForce(system.getNumForces() - 1))
     fields = ("operations", "memory", "cache")
@@ -108,10 +107,10 @@ def main() -> None:
         ceiling = ceilings(arguments.platform)
         rows = [row for network in tqdm(arguments.network, unit="network") for row in measure(network, arguments)]
     if arguments.json:
-        about = {"machine": processor(), "platform": arguments.platform, "versions": versions(), "ceilings": ceiling}
+        about = {"machine": machine(arguments.platform), "versions": versions(), "ceilings": ceiling}
         with open(arguments.json, "w") as file:
             json.dump({**about, "rows": rows}, file, indent=1)
-    print(processor())
+    print(machine(arguments.platform))
     print_table(rows, ceiling)
 
 

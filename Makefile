@@ -14,7 +14,7 @@ lint:
 	.venv/bin/ruff check python tests examples benchmarks
 	.venv/bin/ruff format --check python tests examples benchmarks
 	.venv/bin/mypy
-	.venv/bin/clang-format --dry-run --Werror $$(find cpp tests -name '*.h' -o -name '*.cpp')
+	.venv/bin/clang-format --dry-run --Werror $$(find cpp cuda tests -name '*.h' -o -name '*.cpp')
 
 setup:
 	scripts/setup.sh

@@ -45,10 +45,13 @@ print("\n".join([*project["build-system"]["requires"], *project["project"]["depe
                  *extras["test"], "ninja"]))
 EOF
     $venv/bin/pip install -q -c constraints.txt -r $venv/requirements.txt
+    # To link the CUDA engine against the platform it is for; without the CUDA libraries, OpenMM leaves the platform out.
+    $venv/bin/pip install -q -c constraints.txt --no-deps OpenMM-CUDA-13 ||
+        echo "setup: OpenMM-CUDA-13 is not to be had here, so the CUDA engine is built without being checked against it"
     echo "$requirements" >$venv/requirements.sha256
 fi
 
-sources=$( (find cpp python CMakeLists.txt pyproject.toml README.md LICENSE -type f -not -path '*/__pycache__/*' | LC_ALL=C sort | xargs sha256sum; echo "$requirements") | sha256sum)
+sources=$( (find cpp cuda python CMakeLists.txt pyproject.toml README.md LICENSE -type f -not -path '*/__pycache__/*' | LC_ALL=C sort | xargs sha256sum; echo "$requirements") | sha256sum)
 if [ "$(cat $venv/sources.sha256 2>/dev/null)" != "$sources" ]; then
     echo "setup: building OpenMM-CG (about a minute and a half the first time)"
     log=$venv/build.log

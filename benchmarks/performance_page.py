@@ -1,6 +1,8 @@
 """Make docs/performance.md from the results that the benchmarks wrote.
 
-python benchmarks/performance_page.py
+    python benchmarks/performance_page.py
+
+Every `md_water*.json` and `roofline*.json` in benchmarks/results is one run and becomes one table.
 """
 
 from __future__ import annotations
@@ -10,54 +12,116 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-ENGINES = ("native", "torchscript", "torch-operators", "torch-export")
+WATER_ENGINES = ("native", "torchscript", "torch-operators", "torch-export", "all-atom", "integrator")
 
 
-def about(row: dict) -> str:
+def about(result: dict) -> str:
     """The machine and versions of a result."""
-    versions = ", ".join(f"{name} {version}" for name, version in row["versions"].items())
-    return f"{row['machine']}; {versions}."
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    return f"{result['machine']}; {versions}."
 
 
-def water_tables(rows: list[dict]) -> list[str]:
+def table(columns: list[str], rows: list[list]) -> list[str]:
+    """Markdown."""
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    return [*lines, *("| " + " | ".join("" if cell is None else str(cell) for cell in row) + " |" for row in rows), ""]
+
+
+def number(value: float | None) -> str:
+    """Three digits."""
+    return "" if value is None else f"{value:.3g}"
+
+
+def both(times: dict[str, float]) -> str:
+    """Tuned, and as it comes in brackets."""
+    default = f" ({number(times['default'])})" if "default" in times else ""
+    return number(times.get("tuned")) + default
+
+
+def water_section() -> list[str]:
     """Milliseconds per step, a line for each system and number of threads."""
     lines = [
         "## Coarse-grained water: ms per step",
         "",
-        "`python benchmarks/md_water.py --json benchmarks/results/md_water.json`; its docstring says what is measured.",
-        "One-thread rows up to 3916 beads are of one run, the others of two more; ratios are within one run.",
-        "Torch is tuned here (`OMP_WAIT_POLICY=PASSIVE`, glibc's thresholds raised); untuned in brackets.",
+        "`python benchmarks/md_water.py`; its docstring says what is measured. A table is one run. Figures are tuned,",
+        "those in brackets as it comes. `all-atom` is TIP3P water with as many molecules (PME, rigid), `integrator`",
+        "OpenMM's own cost.",
         "",
-        about(rows[0]),
-        "",
-        "| beads | cutoff (nm) | channels | threads | " + " | ".join(ENGINES) + " | torch-operators / native |",
-        "|" + "---|" * (len(ENGINES) + 5),
     ]
-    systems: dict[tuple, dict] = {}
-    for row in rows:
-        if row["engine"] in ENGINES:
-            key = (row["beads"], row["cutoff"], row["channels"], row["threads"])
-            systems.setdefault(key, {})[row["engine"], row["settings"]] = row["ms_per_step"]
-    for key, times in systems.items():
+    settings = ("beads", "network", "cutoff", "channels", "threads", "precision")
+    for path in sorted(RESULTS.glob("md_water*.json")):
+        rows = json.loads(path.read_text())
+        engines = [engine for engine in WATER_ENGINES if any(row["engine"] == engine for row in rows)]
+        systems: dict[tuple, dict[str, dict[str, float]]] = {}
+        for row in rows:
+            system = systems.setdefault(tuple(row[name] for name in settings), {})
+            system.setdefault(row["engine"], {})[row["settings"]] = row["ms_per_step"]
+        peers = "torch-operators" in engines
         cells = []
-        for engine in ENGINES:
-            tuned, default = times.get((engine, "tuned")), times.get((engine, "default"))
-            cells.append("" if tuned is None else f"{tuned:.3g}" + ("" if default is None else f" ({default:.3g})"))
-        native, peer = times.get(("native", "tuned")), times.get(("torch-operators", "tuned"))
-        ratio = f"{peer / native:.1f}" if native and peer else ""
-        lines.append("| " + " | ".join([*map(str, key), *cells, ratio]) + " |")
-    lines += ["", "All-atom TIP3P water with the same number of molecules (PME, 0.9 nm, rigid):", ""]
-    lines += ["| molecules | threads | ms per step |", "|---|---|---|"]
-    for row in rows:
-        if row["engine"] == "all-atom":
-            lines.append(f"| {row['beads']} | {row['threads']} | {row['ms_per_step']:.3g} |")
+        for key, times in systems.items():
+            cell = [*key, *(both(times.get(engine, {})) for engine in engines)]
+            if peers and "native" in times and "torch-operators" in times:
+                cell.append(f"{times['torch-operators']['tuned'] / times['native']['tuned']:.1f}")
+            elif peers:
+                cell.append("")
+            cells.append(cell)
+        shown = [i for i in range(len(settings)) if any(cell[i] is not None for cell in cells)]
+        shown += range(len(settings), len(settings) + len(engines) + peers)
+        columns = [*settings, *engines, *(["torch-operators / native"] if peers else [])]
+        columns = [{"cutoff": "cutoff (nm)"}.get(name, name) for name in columns]
+        lines += [about(rows[0]), ""]
+        lines += table([columns[i] for i in shown], [[cell[i] for i in shown] for cell in cells])
     return lines
 
 
-def drift_section(result: dict) -> list[str]:
-    """Energy conservation."""
-    return [
+def replicas_section() -> list[str]:
+    """Replicas of chains."""
+    lines = ["## Replicas of a chain", "", "`python benchmarks/md_replicas.py`, at 4 fs.", ""]
+    for path in sorted(RESULTS.glob("md_replicas*.json")):
+        rows = json.loads(path.read_text())
+        cells = []
+        for row in rows:
+            speed = 86400 * 0.004 / row["ms_per_step"]
+            cost = 1e3 * row["ms_per_step"] / (row["beads"] * row["replicas"])
+            cells.append(
+                [row["beads"], row["replicas"], row["platform"], row["threads"], number(row["ms_per_step"])]
+                + [f"{speed:.0f}", f"{speed * row['replicas']:.0f}", number(cost)]
+            )
+        columns = ["beads", "replicas", "platform", "threads", "ms per step", "ns/day of one", "ns/day of all"]
+        shape = f"SchNet, {rows[0]['channels']} channels, {rows[0]['blocks']} blocks, {rows[0]['cutoff']} nm. "
+        lines += [shape + about(rows[0]), "", *table([*columns, "µs per bead and step"], cells)]
+    return lines
+
+
+def roofline_section() -> list[str]:
+    """How far the kernels are from the machine's ceilings."""
+    lines = [
+        "## Kernels and their ceilings",
         "",
+        "`python benchmarks/roofline.py`; its docstring says how it is read.",
+        "",
+    ]
+    for path in sorted(RESULTS.glob("roofline*.json")):
+        result = json.loads(path.read_text())
+        ceilings = result["ceilings"]
+        cells = []
+        for row in result["rows"]:
+            roofs = {name: 1e3 * row[name] / ceilings[name] for name in ceilings}
+            highest = max(roofs, key=lambda name: roofs[name])
+            if roofs[highest] > 0:
+                share = f"{roofs[highest] / row['ms']:.0%}"
+                cells.append([row["network"], row["kernel"], number(row["ms"]), number(roofs[highest]), highest, share])
+        units = {"operations": "Gflop/s", "memory": "GB/s from memory", "cache": "GB/s from the cache"}
+        stated = ", ".join(f"{ceilings[name] / 1e9:.3g} {unit}" for name, unit in units.items())
+        lines += [f"{about(result)} Ceilings: {stated}.", ""]
+        lines += table(["network", "kernel", "ms", "at the ceiling (ms)", "which", "share"], cells)
+    return lines
+
+
+def drift_section() -> list[str]:
+    """Energy conservation."""
+    result = json.loads((RESULTS / "nve_drift.json").read_text())
+    return [
         "## Energy conservation",
         "",
         f"{result['beads']} beads of the demo's trained liquid, NVE at 1 fs for {result['duration_ps']:g} ps "
@@ -68,11 +132,24 @@ def drift_section(result: dict) -> list[str]:
     ]
 
 
+def gpu_section() -> list[str]:
+    """What is known of GPUs."""
+    if any(RESULTS.glob("*_gpu.json")):
+        return []
+    return [
+        "## GPU",
+        "",
+        "Not measured yet: the GPU engine has run on OpenCL over PoCL only, that is, on processors. `benchmarks/gpu.sh`",
+        "runs the tests and all benchmarks on a machine with an NVIDIA GPU.",
+        "",
+    ]
+
+
 def main() -> None:
     lines = ["# What it costs", "", "Made from `benchmarks/results/` by `python benchmarks/performance_page.py`.", ""]
-    lines += water_tables(json.loads((RESULTS / "md_water.json").read_text()))
-    lines += drift_section(json.loads((RESULTS / "nve_drift.json").read_text()))
-    (ROOT / "docs" / "performance.md").write_text("\n".join(lines) + "\n")
+    for section in (gpu_section, water_section, replicas_section, roofline_section, drift_section):
+        lines += section()
+    (ROOT / "docs" / "performance.md").write_text("\n".join(lines).rstrip() + "\n")
 
 
 if __name__ == "__main__":

@@ -139,7 +139,7 @@ def gpu_section() -> list[str]:
     return [
         "## GPU",
         "",
-        "Not measured yet: the GPU engine has run on OpenCL over PoCL only, that is, on processors. `benchmarks/gpu.sh`",
+        "Not measured yet: the GPU engine has run on OpenCL over PoCL only, on processors. `benchmarks/gpu.sh`",
         "runs the tests and all benchmarks on a machine with an NVIDIA GPU.",
         "",
     ]

@@ -204,14 +204,28 @@ struct Block {
     }
 };
 
+/** The sum of a vector's elements: halves upon halves, which stays in registers. */
+template <class Real, int lanes>
+struct HorizontalSum {
+    typedef Real Whole __attribute__((vector_size(lanes * sizeof(Real))));
+    typedef Real Half __attribute__((vector_size(lanes / 2 * sizeof(Real))));
+    static Real of(Whole x) {
+        Half parts[2];
+        __builtin_memcpy(parts, &x, sizeof(x));
+        return HorizontalSum<Real, lanes / 2>::of(parts[0] + parts[1]);
+    }
+};
+template <class Real>
+struct HorizontalSum<Real, 2> {
+    typedef Real Pair __attribute__((vector_size(2 * sizeof(Real))));
+    static Real of(Pair x) {
+        return x[0] + x[1];
+    }
+};
+
 template <class Real>
 inline Real horizontalSum(typename Vector<Real>::type x) {
-    constexpr int lanes = registerBytes / sizeof(Real);
-    alignas(registerBytes) Real parts[lanes];
-    *reinterpret_cast<typename Vector<Real>::type*>(parts) = x;
-    for (int width = lanes / 2; width > 0; width /= 2)  // halves upon halves, which stays in registers
-        for (int k = 0; k < width; k++) parts[k] += parts[k + width];
-    return parts[0];
+    return HorizontalSum<Real, registerBytes / sizeof(Real)>::of(x);
 }
 
 /** Weights of the cubic Hermite interpolation on one cell: of value1 - value0, and of the two slopes. */

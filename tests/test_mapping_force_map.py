@@ -207,6 +207,8 @@ def test_a_trajectory_is_mapped_with_the_optimal_forces(tmp_path):
     with Frames(tmp_path / "atoms.h5md") as source:
         mapping = optimal_force_map(Mapping.slice(carbons(6), BEADS), source.forces)
         map_frames(source, mapping, tmp_path / "beads.h5md", progress=False)
+        with pytest.raises(ValueError, match="beads.h5md exists and does not hold"):
+            map_frames(source, Mapping.slice(carbons(6), BEADS), tmp_path / "beads.h5md", progress=False)
     with Frames(tmp_path / "beads.h5md") as beads:
         np.testing.assert_allclose(beads.positions[:], positions[:, BEADS], atol=1e-6)
         np.testing.assert_allclose(beads.forces[:], mapping.map_forces(forces), rtol=1e-4, atol=1e-2)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MultipleLocator
 from numpy.typing import NDArray
 
 from openmmcg.analysis.angle_distribution import AngleDistribution
@@ -175,6 +176,9 @@ def free_energy_maps(
             axes.plot(*place, marker="*", markersize=14, color=color, markeredgecolor="white", linestyle="", label=name)
         unit = " (degrees)" if degrees else ""
         axes.set(title=label, xlabel=coordinates[0] + unit)
+        if degrees:
+            axes.xaxis.set_major_locator(MultipleLocator(90))
+            axes.yaxis.set_major_locator(MultipleLocator(90))
     panels[0].set_ylabel(coordinates[1] + unit)
     if basins:
         panels[0].legend(fontsize="small")
@@ -199,7 +203,7 @@ def noise_curves(curve: NoiseCurve, models: Mapping[str, Histogram]) -> Figure:
     for axes, measure, label in zip(
         figure.subplots(1, 2),
         (kl_divergence, mean_squared_difference),
-        ("Kullback-Leibler divergence", "mean squared difference ((k_B T)²)"),
+        ("Kullback-Leibler divergence", "mean squared difference ($(k_BT)^2$)"),
         strict=True,
     ):
         axes.plot(sigma, curve.measured(measure).T, color=_COLORS[0], linewidth=0.8)

@@ -321,7 +321,7 @@ def implied_timescales(
     parts = [run[piece] for run in runs for piece in pieces(len(run), len(runs), blocks)]
     random = np.random.default_rng(seed)
     values, errors = [], []
-    for lag in tqdm(list(lags), "implied time scales", unit="lag", delay=2, disable=not progress):
+    for lag in tqdm(list(lags), "implied time scales", unit="lag", delay=2, leave=False, disable=not progress):
         frames = _lag_in_frames(lag, interval, runs)
         values.append(_timescales(_estimate(_count_transitions(runs, frames, size), lag)[1], lag, number))
         counts = np.stack([_count_transitions([part], frames, size) for part in parts])
@@ -367,7 +367,7 @@ def tica_timescales(
         return np.pad(found, (0, number - len(found)), constant_values=np.nan)
 
     values, errors = [], []
-    for lag in tqdm(list(lags), "time scales of TICA", unit="lag", delay=2, disable=not progress):
+    for lag in tqdm(list(lags), "time scales of TICA", unit="lag", delay=2, leave=False, disable=not progress):
         frames = _lag_in_frames(lag, interval, runs)
         values.append(scales(runs, lag, frames))
         long = [part for part in parts if len(part) > frames]

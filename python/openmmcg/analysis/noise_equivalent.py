@@ -224,7 +224,9 @@ def noise_curve(
     ]
     perturbed = np.zeros((trials, len(widths), len(parts), int(np.prod(reference.counts.shape[1:]))))
     random = np.random.default_rng(seed)
-    with tqdm(total=trials * len(parts), desc="perturbing the reference", delay=2, disable=not progress) as bar:
+    with tqdm(
+        total=trials * len(parts), desc="perturbing the reference", delay=2, leave=False, disable=not progress
+    ) as bar:
         for trial in range(trials):
             for block, (run, load, part) in enumerate(parts):
                 first = part.start

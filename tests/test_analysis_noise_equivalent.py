@@ -74,6 +74,17 @@ def test_a_model_beyond_the_curve_is_said_to_be(curve):
     assert str(equivalent).startswith("above 0.30 Å: the model's")
 
 
+def test_a_model_without_one_of_two_wells_is_said_to_miss_it():
+    reference = np.concatenate([well(3000), well(1000, seed=1) + 0.5])
+    edges = [np.linspace(-0.2, 0.7, 19)]
+    curve = noise_curve(reference[np.random.default_rng(0).permutation(4000)], first_x, edges, progress=False)
+    equivalent = curve.equivalent(histogram(first_x(well(4000, seed=2)), edges))
+    assert equivalent.missed == pytest.approx(0.25, abs=0.01)
+    # All bins that are left are over-populated, so that the sum without the others is negative.
+    assert equivalent.value < 0 and equivalent.sigma == 0
+    assert "25.0 % of the reference missed" in str(equivalent)
+
+
 def test_dihedrals_are_perturbed_by_noise_on_the_beads():
     """For small noise a dihedral scatters by σ times the norm of its gradient, the same for both curves."""
     chain = np.array([[0.1, 0.1, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.15], [-0.1, 0.1, 0.15]])

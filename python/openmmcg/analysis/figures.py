@@ -209,9 +209,7 @@ def noise_curves(curve: NoiseCurve, models: Mapping[str, Histogram]) -> Figure:
         axes.plot(sigma, curve.measured(measure).T, color=_COLORS[0], linewidth=0.8)
         for color, (name, model) in zip(_COLORS[1:], models.items(), strict=False):
             equivalent = curve.equivalent(model, measure)
-            axes.axhline(
-                equivalent.value, color=color, linestyle="--", label=f"{name}: {str(equivalent).split(':')[0]}"
-            )
+            axes.axhline(equivalent.value, color=color, linestyle="--", label=f"{name}: {equivalent}")
             if np.isfinite(equivalent.sigma):
                 place, error = _ANGSTROM * equivalent.sigma, _ANGSTROM * equivalent.error
                 axes.axvline(place, color=color, linestyle=":")

@@ -140,14 +140,15 @@ def histogram(
 
     Examples
     --------
-    The Ramachandran map of φ and ψ, 60 × 60 bins, of two trajectories that were in one place:
+    The Ramachandran map of φ and ψ, 60 × 60 bins, of two trajectories, twice as long in one place as in the other:
 
-    >>> trajectories = [np.full((100, 2), -1.5), np.full((50, 2), -1.5)]
+    >>> trajectories = [np.full((100, 2), -1.5), np.full((50, 2), 1.0)]
     >>> ramachandran = histogram(trajectories, [dihedral_edges(), dihedral_edges()])
-    >>> ramachandran.counts.shape, ramachandran.probability.max().item()
-    ((10, 60, 60), 1.0)
-    >>> ramachandran.marginal(0).free_energy(temperature=300.0).value.min().item()
-    -0.0
+    >>> ramachandran.counts.shape
+    (10, 60, 60)
+    >>> energy = ramachandran.marginal(0).free_energy(temperature=300.0).value
+    >>> np.diff(energy[np.isfinite(energy)]).round(2)
+    array([1.73])
     """
     limits = _check_edges(edges)
     runs = [_check_coordinates(run, len(limits)) for run in trajectory_list(coordinates)]

@@ -21,6 +21,7 @@ from openmmcg.analysis.free_energy import (
     draw_blocks,
     histogram,
     kl_divergence,
+    missed_probability,
     pieces,
     trajectory_list,
 )
@@ -51,6 +52,9 @@ class NoiseEquivalent:
         Where the curve ends.
     beyond : float
         Share of the bootstrap samples beyond the end of the curve.
+    missed : float
+        Share of the reference in bins that the model never visits, which the measures leave out: a model without one of
+        the basins can have a small σ.
     """
 
     sigma: float
@@ -59,8 +63,12 @@ class NoiseEquivalent:
     largest_sigma: float
     largest_value: float
     beyond: float
+    missed: float
 
     def __str__(self) -> str:
+        return self._statement() + (f"; {100 * self.missed:.1f} % of the reference missed" if self.missed else "")
+
+    def _statement(self) -> str:
         if not np.isfinite(self.sigma):
             return (
                 f"above {_ANGSTROM * self.largest_sigma:.2f} Å: the model's {self.value:.3g} exceeds the curve's "
@@ -136,6 +144,7 @@ class NoiseCurve:
             largest_sigma=float(self.sigma[-1]),
             largest_value=float(curve[-1]),
             beyond=float(np.isinf(sigmas).mean()) if len(sigmas) else 0.0,
+            missed=missed_probability(self.reference.probability, trial.probability),
         )
 
     @property

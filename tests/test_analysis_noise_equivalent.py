@@ -114,6 +114,15 @@ def test_weights_go_with_their_frames():
     assert (weighted.perturbed[:, :, 1] == 0).all()
 
 
+def test_many_trajectories_are_put_together_into_blocks():
+    runs = [well(20 + run, seed=run) for run in range(23)]
+    curve = noise_curve(runs, first_x, EDGES, blocks=5, trials=1, progress=False)
+    assert curve.reference.counts.shape == (5, 40) and curve.perturbed.shape == (1, 31, 5, 40)
+    np.testing.assert_array_equal(curve.perturbed[0, 0], curve.reference.counts)
+    np.testing.assert_array_equal(curve.perturbed.sum(axis=3), np.tile(curve.reference.counts.sum(axis=1), (1, 31, 1)))
+    assert curve.reference.counts.sum() == sum(len(run) for run in runs)
+
+
 def test_bad_input_is_refused(curve):
     with pytest.raises(ValueError, match="increase from 0"):
         noise_curve(well(10), first_x, EDGES, sigma=[0.01, 0.02])

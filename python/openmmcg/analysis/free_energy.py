@@ -127,7 +127,7 @@ def histogram(
     edges : sequence of D arrays [bins + 1]
         Increasing. `dihedral_edges` for periodic angles.
     weights : array [F], or a list of such arrays, optional
-        Weights of the frames, for instance `MarkovModel.frame_weights`; 1 by default.
+        Weights of the frames, for instance `MarkovModel.frame_weights`; 1 by default. The errors take them as exact.
     blocks : int
         Least number of blocks for the errors: every trajectory is one, or is cut into so many of equal length that
         there are `blocks`. Trajectories shorter than that are cut less.

@@ -186,8 +186,11 @@ def noise_curve(
         The reference, nm, at the resolution of the model: its beads.
     coordinates : function
         Positions [F, N, 3] to the coordinates that are binned, [F, D]: dihedrals, or slow coordinates.
-    edges, weights, blocks
+    edges, weights
         As in `histogram`.
+    blocks : int
+        For the errors; as in `histogram`, but more trajectories than that are put together into so many blocks, since
+        all perturbed counts of all blocks are kept.
     sigma : array [S], optional
         Standard deviations of the noise on each Cartesian coordinate, nm, increasing from 0; by default 0, 0.001, …
         0.03 nm, the paper's 0 to 0.30 Å. Within a trial the noise is drawn once and scaled, so that the curve is
@@ -221,7 +224,7 @@ def noise_curve(
     if widths.ndim != 1 or len(widths) < 2 or widths[0] != 0 or not (np.diff(widths) > 0).all():
         raise ValueError("sigma must be two or more values, nm, that increase from 0")
     runs = trajectory_list(positions)
-    reference = histogram(
+    counted = histogram(
         [np.concatenate([coordinates(chunk) for chunk in _chunks(run, slice(0, len(run)))]) for run in runs],
         edges,
         weights=weights,
@@ -231,13 +234,17 @@ def noise_curve(
     parts = [
         (run, load, part) for run, load in zip(runs, loads, strict=True) for part in pieces(len(run), len(runs), blocks)
     ]
-    perturbed = np.zeros((trials, len(widths), len(parts), int(np.prod(reference.counts.shape[1:]))))
+    block_of_part = np.arange(len(parts)) * min(blocks, len(parts)) // len(parts)
+    together = np.zeros((block_of_part[-1] + 1, *counted.counts.shape[1:]))
+    np.add.at(together, block_of_part, counted.counts)
+    reference = Histogram(counted.edges, together)
+    perturbed = np.zeros((trials, len(widths), len(together), counted.counts[0].size))
     random = np.random.default_rng(seed)
     with tqdm(
         total=trials * len(parts), desc="perturbing the reference", delay=2, leave=False, disable=not progress
     ) as bar:
         for trial in range(trials):
-            for block, (run, load, part) in enumerate(parts):
+            for block, (run, load, part) in zip(block_of_part, parts, strict=True):
                 first = part.start
                 for chunk in _chunks(run, part):
                     noise = random.standard_normal(chunk.shape)

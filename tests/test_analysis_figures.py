@@ -80,6 +80,18 @@ def test_time_scales_are_drawn_on_a_logarithmic_axis_by_sample():
     np.testing.assert_array_equal(axes.lines[0].get_ydata(), value[:, 0])
 
 
+def test_the_moving_average_of_a_dihedral_has_no_jump_at_180_degrees():
+    time = np.arange(100.0)
+    angle = np.where(np.arange(100) % 2, np.radians(170), np.radians(-170))
+    axes = figures.dihedral_series(time, {"ψ": angle}, window=10).axes[0]
+    frames, average = axes.lines
+    assert len(frames.get_xdata()) == 100 and len(average.get_xdata()) == 91
+    assert average.get_xdata()[0] == pytest.approx(4.5)
+    assert abs(average.get_ydata()) == pytest.approx(180)
+    with pytest.raises(ValueError, match="'ψ' has 100 frames for 50 times"):
+        figures.dihedral_series(time[:50], {"ψ": angle})
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

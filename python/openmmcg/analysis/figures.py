@@ -221,6 +221,38 @@ def noise_curves(curve: NoiseCurve, models: Mapping[str, Histogram]) -> Figure:
     return figure
 
 
+def dihedral_series(time: FloatArray, angles: Mapping[str, FloatArray], window: int = 1) -> Figure:
+    """Dihedrals of one trajectory against time; Husic et al., J. Chem. Phys. 153, 194101 (2020), figure 3.
+
+    Parameters
+    ----------
+    time : array [F]
+        ps.
+    angles : mapping from label to array [F]
+        Radians.
+    window : int
+        Frames of the moving average that is drawn over the frames, that of the directions, so that it has no jump at
+        ±180 degrees; 1 for none.
+    """
+    figure = Figure(figsize=(8.0, 3.0), layout="constrained")
+    axes = figure.subplots()
+    kernel = np.full(window, 1 / window)
+    for color, (label, angle) in zip(_COLORS[1:], angles.items(), strict=False):
+        if len(angle) != len(time) or not 1 <= window <= len(time):
+            raise ValueError(
+                f"{label!r} has {len(angle)} frames for {len(time)} times and a window of {window}; give one angle for "
+                "each time, and a window of at most all"
+            )
+        direction = np.convolve(np.cos(angle), kernel, "valid") + 1j * np.convolve(np.sin(angle), kernel, "valid")
+        middle = np.convolve(time, kernel, "valid")
+        axes.plot(time, np.degrees(angle), ".", color=color, markersize=1, alpha=0.3)
+        axes.plot(middle, np.degrees(np.angle(direction)), ".", color=color, markersize=2, label=label)
+    axes.set(xlabel="time (ps)", ylabel="angle (degrees)", ylim=(-180, 180), xlim=(time[0], time[-1]))
+    axes.yaxis.set_major_locator(MultipleLocator(90))
+    axes.legend(frameon=False, markerscale=5)
+    return figure
+
+
 def implied_timescales(curves: Mapping[str, ImpliedTimescales]) -> Figure:
     """Implied time scales of each sample against the lag; in the grey a time scale is shorter than its lag.
 

@@ -1,22 +1,29 @@
 """Figures that set trajectories against each other, coarse-grained against all-atom.
 
-Every function takes curves by their label; the first is the reference, drawn in black, and a lower panel
-shows the others minus it. Bands are ± one standard error. Distances are in Å, as in the papers of this field.
+Every function takes curves by their label; the first is the reference, drawn in black, and where there is a lower panel
+it shows the others minus it. Bands are ± one standard error. Distances are in Å and dihedrals in degrees, as in the
+papers of this field.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MultipleLocator
 from numpy.typing import NDArray
 
 from openmmcg.analysis.angle_distribution import AngleDistribution
+from openmmcg.analysis.free_energy import Histogram, kl_divergence, mean_squared_difference
 from openmmcg.analysis.mean_squared_displacement import MeanSquaredDisplacement
+from openmmcg.analysis.noise_equivalent import NoiseCurve
 from openmmcg.analysis.radial_distribution import RadialDistribution
+
+if TYPE_CHECKING:
+    from openmmcg.analysis.kinetics import ImpliedTimescales
 
 # Reference first; the others are told apart also with colour-blind eyes (Okabe and Ito).
 _COLORS = ["black", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"]
@@ -85,6 +92,200 @@ def mean_squared_displacements(
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
     return figure
+
+
+def free_energies(
+    samples: Mapping[str, Histogram], coordinate: str, *, degrees: bool = False, temperature: float | None = None
+) -> Figure:
+    """One-dimensional free energy of each sample, and below it the difference to the first.
+
+    All are relative to the lowest value of the first. Bins that a sample never visits are gaps.
+
+    Parameters
+    ----------
+    samples : mapping from label to Histogram
+        Of one coordinate in equal bins (`Histogram.marginal`); the reference first.
+    coordinate : str
+        Its name, for instance "φ".
+    degrees : bool
+        Whether it is an angle in radians, to be shown in degrees.
+    temperature : float, optional
+        K; energies are in kJ/mol with it, and in k_B T without.
+    """
+    lines: dict[str, tuple[FloatArray, FloatArray, FloatArray]] = {}
+    zero = np.nan
+    for label, sample in samples.items():
+        if len(sample.edges) != 1:
+            raise ValueError(f"{label!r} has {len(sample.edges)} coordinates; choose one by its method `marginal`")
+        energy = sample.free_energy(temperature)
+        edges = _shown(energy.edges[0], degrees)
+        value = np.where(np.isinf(energy.value), np.nan, energy.value)
+        zero = np.nanmin(value) if not lines else zero
+        lines[label] = ((edges[:-1] + edges[1:]) / 2, value - zero, energy.error)
+    unit = _energy_unit(temperature)
+    figure, main, difference = _panels(
+        lines, f"{coordinate} (degrees)" if degrees else coordinate, f"free energy ({unit})", f"ΔF ({unit})"
+    )
+    main.set_ylim(bottom=0)
+    difference.set_xlim(edges[0], edges[-1])
+    return figure
+
+
+def free_energy_maps(
+    samples: Mapping[str, Histogram],
+    coordinates: tuple[str, str],
+    *,
+    degrees: bool = False,
+    temperature: float | None = None,
+    maximum: float | None = None,
+    basins: Mapping[str, Sequence[float]] | None = None,
+) -> Figure:
+    """Two-dimensional free energies beside each other, on one scale of colours: Ramachandran maps, slow coordinates.
+
+    All are relative to the lowest value of the first; bins that were never visited are white.
+
+    Parameters
+    ----------
+    samples : mapping from label to Histogram
+        Of two coordinates; the reference first.
+    coordinates : tuple of str
+        Their names, for instance ("φ", "ψ").
+    degrees : bool
+        Whether they are angles in radians, to be shown in degrees.
+    temperature : float, optional
+        K; energies are in kJ/mol with it, and in k_B T without.
+    maximum : float, optional
+        Where the scale ends; by default at the highest value of the first.
+    basins : mapping from name to a point (x, y), optional
+        Marked in every map.
+    """
+    energies = {label: sample.free_energy(temperature) for label, sample in samples.items()}
+    if not energies or any(len(energy.edges) != 2 for energy in energies.values()):
+        raise ValueError("maps are of one or more samples with two coordinates each")
+    reference = next(iter(energies.values())).value
+    zero = reference.min()
+    top = reference[np.isfinite(reference)].max() - zero if maximum is None else maximum
+    figure = Figure(figsize=(1.0 + 3.0 * len(energies), 3.2), layout="constrained")
+    panels = figure.subplots(1, len(energies), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, (label, energy) in zip(panels, energies.items(), strict=True):
+        x, y = (_shown(edge, degrees) for edge in energy.edges)
+        value = np.ma.masked_invalid(energy.value - zero)
+        image = axes.pcolormesh(x, y, value.T, cmap="viridis", vmin=0, vmax=top, rasterized=True)
+        for color, (name, point) in zip(_COLORS[1:], (basins or {}).items(), strict=False):
+            place = _shown(np.asarray(point, dtype=np.float64), degrees)
+            axes.plot(*place, marker="*", markersize=14, color=color, markeredgecolor="white", linestyle="", label=name)
+        unit = " (degrees)" if degrees else ""
+        axes.set(title=label, xlabel=coordinates[0] + unit)
+        if degrees:
+            axes.xaxis.set_major_locator(MultipleLocator(90))
+            axes.yaxis.set_major_locator(MultipleLocator(90))
+    panels[0].set_ylabel(coordinates[1] + unit)
+    if basins:
+        panels[0].legend(fontsize="small")
+    figure.colorbar(image, ax=list(panels), label=f"free energy ({_energy_unit(temperature)})", extend="max")
+    return figure
+
+
+def noise_curves(curve: NoiseCurve, models: Mapping[str, Histogram]) -> Figure:
+    """Both measures of the reference against itself with noise, and where models meet them.
+
+    Husic et al., J. Chem. Phys. 153, 194101 (2020), figures 5 and 8: a line for each draw of the noise, the value of
+    each model (horizontal, dashed) and its noise-equivalent σ (vertical, dotted, with its error), where it has one.
+
+    Parameters
+    ----------
+    curve : NoiseCurve
+    models : mapping from label to Histogram
+        In the bins of the reference.
+    """
+    figure = Figure(figsize=(9.0, 4.0), layout="constrained")
+    sigma = _ANGSTROM * curve.sigma
+    for axes, measure, label in zip(
+        figure.subplots(1, 2),
+        (kl_divergence, mean_squared_difference),
+        ("Kullback-Leibler divergence", "mean squared difference ($(k_BT)^2$)"),
+        strict=True,
+    ):
+        axes.plot(sigma, curve.measured(measure).T, color=_COLORS[0], linewidth=0.8)
+        for color, (name, model) in zip(_COLORS[1:], models.items(), strict=False):
+            equivalent = curve.equivalent(model, measure)
+            axes.axhline(equivalent.value, color=color, linestyle="--", label=f"{name}: {equivalent}")
+            if np.isfinite(equivalent.sigma):
+                place, error = _ANGSTROM * equivalent.sigma, _ANGSTROM * equivalent.error
+                axes.axvline(place, color=color, linestyle=":")
+                axes.axvspan(place - error, place + error, color=color, alpha=0.15, linewidth=0)
+        axes.set(xlabel="noise σ (Å)", ylabel=label, xlim=(0, sigma[-1]))
+        axes.set_ylim(bottom=0)
+        if models:
+            axes.legend(frameon=False, fontsize="small")
+    return figure
+
+
+def dihedral_series(time: FloatArray, angles: Mapping[str, FloatArray], window: int = 1) -> Figure:
+    """Dihedrals of one trajectory against time; Husic et al., J. Chem. Phys. 153, 194101 (2020), figure 3.
+
+    Parameters
+    ----------
+    time : array [F]
+        ps.
+    angles : mapping from label to array [F]
+        Radians.
+    window : int
+        Frames of the moving average that is drawn over the frames, that of the directions, so that it has no jump at
+        ±180 degrees; 1 for none.
+    """
+    figure = Figure(figsize=(8.0, 3.0), layout="constrained")
+    axes = figure.subplots()
+    kernel = np.full(window, 1 / window)
+    for color, (label, angle) in zip(_COLORS[1:], angles.items(), strict=False):
+        if len(angle) != len(time) or not 1 <= window <= len(time):
+            raise ValueError(
+                f"{label!r} has {len(angle)} frames for {len(time)} times and a window of {window}; give one angle for "
+                "each time, and a window of at most all"
+            )
+        direction = np.convolve(np.cos(angle), kernel, "valid") + 1j * np.convolve(np.sin(angle), kernel, "valid")
+        middle = np.convolve(time, kernel, "valid")
+        axes.plot(time, np.degrees(angle), ".", color=color, markersize=1, alpha=0.3)
+        axes.plot(middle, np.degrees(np.angle(direction)), ".", color=color, markersize=2, label=label)
+    axes.set(xlabel="time (ps)", ylabel="angle (degrees)", ylim=(-180, 180), xlim=(time[0], time[-1]))
+    axes.yaxis.set_major_locator(MultipleLocator(90))
+    axes.legend(frameon=False, markerscale=5)
+    return figure
+
+
+def implied_timescales(curves: Mapping[str, ImpliedTimescales]) -> Figure:
+    """Implied time scales of each sample against the lag; in the grey a time scale is shorter than its lag.
+
+    Parameters
+    ----------
+    curves : mapping from label to ImpliedTimescales
+    """
+    if not 1 <= len(curves) <= len(_COLORS):
+        raise ValueError(f"a figure takes 1 to {len(_COLORS)} curves, not {len(curves)}")
+    figure = Figure(figsize=(6.0, 4.0), layout="constrained")
+    axes = figure.subplots()
+    for color, (label, scales) in zip(_COLORS, curves.items(), strict=False):
+        for process, (value, error) in enumerate(zip(scales.value.T, scales.error.T, strict=True)):
+            axes.plot(scales.lags, value, color=color, marker="o", markersize=3, label=label if process == 0 else None)
+            # On a logarithmic axis a band ends where its lower edge would not be positive.
+            axes.fill_between(
+                scales.lags, np.maximum(value - error, value / 100), value + error, color=color, alpha=0.2, linewidth=0
+            )
+    lags = np.concatenate([scales.lags for scales in curves.values()])
+    limits = np.array([lags.min(), lags.max()])
+    axes.set(xlabel="lag τ (ps)", ylabel="implied time scale (ps)", yscale="log")
+    bottom = axes.get_ylim()[0]
+    axes.fill_between(limits, min(bottom, limits[0]), limits, color="0.9", linewidth=0, zorder=0)
+    axes.legend(frameon=False)
+    return figure
+
+
+def _shown(angle: FloatArray, degrees: bool) -> FloatArray:
+    return np.degrees(angle) if degrees else angle
+
+
+def _energy_unit(temperature: float | None) -> str:
+    return "$k_BT$" if temperature is None else "kJ/mol"
 
 
 def _panels(

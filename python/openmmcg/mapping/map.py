@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,7 +28,8 @@ class Mapping:
     constraints join atoms, all atoms of a constrained group must have the same coefficient in a row of B:
     see `check_constraints`.
 
-    Use `center_of_mass`, `slice` or `linear` to make one.
+    Use `center_of_mass`, `slice` or `linear` to make one; other force matrices for the same beads are in
+    `openmmcg.mapping.force_map`.
 
     Parameters
     ----------
@@ -258,6 +260,29 @@ class Mapping:
         """
         return self._combine(self.force_matrix, np.asarray(forces, float))
 
+    def with_force_matrix(self, force_matrix: Any) -> Mapping:
+        """The same beads with other forces.
+
+        Parameters
+        ----------
+        force_matrix
+            ``[beads, atoms]``, dense or sparse.
+
+        Raises
+        ------
+        ValueError
+            A shape that does not fit, or a force matrix that is inconsistent with the position matrix.
+        """
+        mapping = copy.copy(self)
+        mapping.force_matrix = _sparse(force_matrix)
+        if mapping.force_matrix.shape != self.position_matrix.shape:
+            raise ValueError(
+                f"the force matrix has the shape {mapping.force_matrix.shape}; the map needs "
+                f"{self.position_matrix.shape}"
+            )
+        _check_consistency(self.position_matrix, mapping.force_matrix)
+        return mapping
+
     def check_constraints(self, system: openmm.System) -> None:
         """Check that mapped forces of this System are meaningful in spite of its rigid bonds.
 
@@ -273,7 +298,7 @@ class Mapping:
         ------
         ValueError
             A constraint joins atoms that differ in the force matrix; for instance an atom sliced out of a
-            rigid water molecule. Give `linear` a force matrix that treats constrained atoms alike.
+            rigid water molecule. `constraint_aware_force_map` and `optimal_force_map` treat them alike.
         """
         number = system.getNumConstraints()
         if number == 0:
@@ -286,8 +311,7 @@ class Mapping:
             raise ValueError(
                 f"atoms {first[worst]} and {second[worst]} are joined by a rigid bond but have "
                 "different weights in the forces of the beads, so the mapped forces miss the bond's share; "
-                "take the whole rigid group into the bead, or give Mapping.linear a force matrix with equal "
-                "weights"
+                "take the whole rigid group into the bead, or use constraint_aware_force_map or optimal_force_map"
             )
 
     def _combine(self, matrix: sparse.csr_array, vectors: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from openmmcg.frames import Frames, FrameWriter
@@ -73,9 +74,16 @@ def _frames_mapped(source: Frames, mapping: Mapping, path: Path) -> int:
             and mapped.number_of_particles == mapping.number_of_beads
             and np.array_equal(mapped.times, source.times[:frames])
             and np.allclose(mapped.positions[last], mapping.map_positions(source.positions[last]), atol=1e-5)
+            and mapped.has_forces == source.has_forces
+            and (not mapped.has_forces or _same_forces(mapped.forces[last], mapping.map_forces(source.forces[last])))
         )
     if not same:
         raise ValueError(
             f"{path} exists and does not hold {source.path} in this map; choose another path, or delete it"
         )
     return frames
+
+
+def _same_forces(stored: NDArray[np.float32], mapped: NDArray[np.float64]) -> bool:
+    """Equal up to the rounding of the file; another force map differs by as much as the forces themselves."""
+    return bool(np.allclose(stored, mapped, rtol=1e-4, atol=1e-4 * abs(mapped).max()))

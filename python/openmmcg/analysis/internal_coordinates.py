@@ -1,0 +1,173 @@
+"""Distances and dihedral angles of chosen atoms or beads, in every frame."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from openmmcg.analysis.neighbors import FrameSequence
+
+FloatArray = NDArray[np.float64]
+
+# Frames computed at once.
+_CHUNK = 10_000
+
+
+class BackboneDihedrals(NamedTuple):
+    """The dihedrals φ and ψ of a peptide.
+
+    Attributes
+    ----------
+    residues : list of str
+        Names and numbers of the residues that have both.
+    phi, psi : int array [residues, 4]
+        Indices of C–N–CA–C and of N–CA–C–N.
+    """
+
+    residues: list[str]
+    phi: NDArray[np.int64]
+    psi: NDArray[np.int64]
+
+
+def backbone_dihedrals(topology: Any) -> BackboneDihedrals:
+    """Find φ and ψ of every residue by the names of atoms or beads: C of the residue before, N, CA, C, N of the next.
+
+    Parameters
+    ----------
+    topology
+        Of atoms, or of beads that keep the names of atoms: an `openmm.app.Topology` or an `mdtraj.Topology`.
+
+    Raises
+    ------
+    ValueError
+        When no residue has both dihedrals.
+
+    Examples
+    --------
+    The backbone beads of capped alanine:
+
+    >>> from openmm import app
+    >>> topology = app.Topology()
+    >>> chain = topology.addChain()
+    >>> for residue, names in {"ACE": ["C"], "ALA": ["N", "CA", "CB", "C"], "NME": ["N"]}.items():
+    ...     place = topology.addResidue(residue, chain)
+    ...     atoms = [topology.addAtom(name, None, place) for name in names]
+    >>> found = backbone_dihedrals(topology)
+    >>> found.residues, found.phi.tolist(), found.psi.tolist()
+    (['ALA2'], [[0, 1, 2, 4]], [[1, 2, 4, 5]])
+    """
+    topology = topology.to_openmm() if hasattr(topology, "to_openmm") else topology
+    names, phi, psi = [], [], []
+    for chain in topology.chains():
+        residues = list(chain.residues())
+        atoms = [{atom.name: atom.index for atom in residue.atoms()} for residue in residues]
+        for k in range(1, len(residues) - 1):
+            if {"N", "CA", "C"} <= atoms[k].keys() and "C" in atoms[k - 1] and "N" in atoms[k + 1]:
+                nitrogen, alpha, carbon = (atoms[k][name] for name in ("N", "CA", "C"))
+                names.append(f"{residues[k].name}{residues[k].id}")
+                phi.append([atoms[k - 1]["C"], nitrogen, alpha, carbon])
+                psi.append([nitrogen, alpha, carbon, atoms[k + 1]["N"]])
+    if not names:
+        raise ValueError(
+            "no residue has the atoms or beads C (before), N, CA, C and N (after) of φ and ψ; give the indices of the "
+            "four beads of each dihedral to `dihedrals`"
+        )
+    return BackboneDihedrals(names, np.array(phi), np.array(psi))
+
+
+def dihedrals(positions: FrameSequence, indices: ArrayLike) -> FloatArray:
+    """Dihedral angles in every frame, by the convention of IUPAC: 0 for cis, positive clockwise along the axis.
+
+    Parameters
+    ----------
+    positions : array-like [F, N, 3]
+        nm, molecules whole; read some frames at a time.
+    indices : int array [D, 4]
+
+    Returns
+    -------
+    array [F, D], radians between −π and π
+
+    Raises
+    ------
+    ValueError
+        For wrong shapes, indices that do not exist, or positions that are not finite.
+
+    Examples
+    --------
+    >>> positions = np.array([[[1.0, 0, 0], [0, 0, 0], [0, 0, 1.0], [0, 1.0, 1.0]]])
+    >>> np.degrees(dihedrals(positions, [[0, 1, 2, 3]]))
+    array([[90.]])
+    """
+    quadruples = _check_indices(positions, indices, 4)
+
+    def angles(frames: FloatArray) -> FloatArray:
+        first, axis, last = (frames[:, quadruples[:, k + 1]] - frames[:, quadruples[:, k]] for k in range(3))
+        before, after = np.cross(first, axis), np.cross(axis, last)
+        sine = np.einsum("fdi,fdi->fd", first, after) * np.linalg.norm(axis, axis=2)
+        return np.arctan2(sine, np.einsum("fdi,fdi->fd", before, after))
+
+    return _frame_by_frame(positions, len(quadruples), angles)
+
+
+def distances(positions: FrameSequence, pairs: ArrayLike | None = None) -> FloatArray:
+    """Distances in every frame, without periodic images.
+
+    Parameters
+    ----------
+    positions : array-like [F, N, 3]
+        nm, molecules whole; read some frames at a time.
+    pairs : int array [P, 2], optional
+        All N(N−1)/2 pairs by default.
+
+    Returns
+    -------
+    array [F, P], nm
+
+    Raises
+    ------
+    ValueError
+        For wrong shapes, indices that do not exist, or positions that are not finite.
+
+    Examples
+    --------
+    >>> distances(np.array([[[0.0, 0, 0], [0.3, 0, 0], [0.3, 0.4, 0]]]))
+    array([[0.3, 0.5, 0.4]])
+    """
+    if pairs is None:
+        pairs = list(combinations(range(positions.shape[1]), 2))
+    couples = _check_indices(positions, pairs, 2)
+
+    def lengths(frames: FloatArray) -> FloatArray:
+        return np.asarray(np.linalg.norm(frames[:, couples[:, 1]] - frames[:, couples[:, 0]], axis=2))
+
+    return _frame_by_frame(positions, len(couples), lengths)
+
+
+def _check_indices(positions: FrameSequence, indices: ArrayLike, size: int) -> NDArray[np.int64]:
+    shape = tuple(positions.shape)
+    if len(shape) != 3 or shape[2] != 3:
+        raise ValueError(f"positions must have the shape [frames, beads, 3], not {list(shape)}")
+    tuples = np.asarray(indices)
+    if tuples.ndim != 2 or tuples.shape[1] != size or len(tuples) == 0:
+        raise ValueError(f"indices must have the shape [number, {size}], not {list(tuples.shape)}")
+    if tuples.min() < 0 or tuples.max() >= shape[1]:
+        raise ValueError(f"indices run from {tuples.min()} to {tuples.max()}; there are beads 0 to {shape[1] - 1}")
+    return tuples.astype(np.int64)
+
+
+def _frame_by_frame(positions: FrameSequence, columns: int, compute: Any) -> FloatArray:
+    result = np.empty((positions.shape[0], columns))
+    for first in range(0, len(result), _CHUNK):
+        frames = np.asarray(positions[first : first + _CHUNK], dtype=np.float64)
+        finite = np.isfinite(frames).all(axis=(1, 2))
+        if not finite.all():
+            raise ValueError(
+                f"frame {first + int(np.argmin(finite))} has positions that are not finite; "
+                "analyse the frames before it"
+            )
+        result[first : first + _CHUNK] = compute(frames)
+    return result

@@ -29,7 +29,7 @@ import time
 
 import numpy as np
 import openmm
-from md_water import TUNED, cores_awake, machine, make_context, versions
+from md_water import FOREIGN, TUNED, cores_awake, machine, make_context, versions
 from tqdm import tqdm
 
 BEADS_PER_VOLUME = 7.5  # 1/nm³
@@ -120,7 +120,8 @@ def measure(row: dict) -> dict:
 
 def measure_in_process(row: dict) -> dict:
     """Measure in a new process."""
-    environment = {**os.environ, **TUNED, "OMP_NUM_THREADS": str(row["threads"])}
+    environment = {key: value for key, value in os.environ.items() if key not in FOREIGN}
+    environment |= {**TUNED, "OMP_NUM_THREADS": str(row["threads"])}
     command = [sys.executable, __file__, "--measure", json.dumps(row)]
     with cores_awake():
         done = subprocess.run(command, env=environment, capture_output=True, text=True)

@@ -42,6 +42,7 @@ TUNED = {
     "MALLOC_TRIM_THRESHOLD_": "8000000000",
 }
 NETWORKS = {"schnet": "SchNet", "gnn": "GNN", "painn": "PaiNN"}
+FOREIGN = ("OPENBLAS_CORETYPE",)  # would keep OpenBLAS from using what the processor has
 ENGINES = ("native", "torchscript", "torch-operators", "torch-export", "all-atom", "integrator")
 SECONDS_PER_MEASUREMENT = 4.0
 MOST_STEPS = 2000
@@ -211,7 +212,7 @@ def cores_awake():
 
 def measure_in_process(row: dict) -> dict:
     """Measure in a new process with the row's settings."""
-    environment = {key: value for key, value in os.environ.items() if key not in TUNED}
+    environment = {key: value for key, value in os.environ.items() if key not in (*TUNED, *FOREIGN)}
     environment["OMP_NUM_THREADS"] = str(row["threads"])
     tuned = row["settings"] == "tuned"
     if tuned:

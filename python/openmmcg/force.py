@@ -12,7 +12,7 @@ import numpy as np
 import openmm
 from numpy.typing import NDArray
 
-from openmmcg._library import _openmmcg
+from openmmcg import _openmmcg
 from openmmcg.model_file import describe_module, to_bytes
 
 if TYPE_CHECKING:

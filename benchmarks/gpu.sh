@@ -3,7 +3,8 @@
 #
 #     benchmarks/gpu.sh WHEELS RESULTS
 #
-# WHEELS  a folder with wheels of openmm, OpenMM-CUDA-13, mdtraj and what they need beyond torch, for this Python
+# WHEELS  a folder with the wheels that the build, the tests and the benchmarks need beyond torch: openmm, OpenMM-CUDA-13,
+#         scipy-openblas32, nlohmann-json, scikit-build-core, mdtraj, h5py, tqdm, pytest …
 # RESULTS where the JSON files and logs go
 #
 # Needs Python 3.12 with a CUDA build of torch, pybind11, CMake and ninja. Nothing is fetched from anywhere.
@@ -27,11 +28,14 @@ limit() { # name, seconds, command: run it, keep its output, go on whatever happ
     echo "== $name"
     timeout "$seconds" "$@" >"$results/$name.log" 2>&1
     echo "exit status $?" >>"$results/$name.log"
-    tail -${LINES_SHOWN:-25} "$results/$name.log"
+    tail -25 "$results/$name.log"
 }
-limit tests 150 $venv/python -m pytest -q -x tests/test_gpu_engine.py tests/test_force.py tests/test_replicas.py -k CUDA -p no:cacheprovider
-limit md_water 150 $venv/python benchmarks/md_water.py --platform CUDA --precision single mixed --beads 512 3916 20000 \
-    --cutoff 0.6 --channels 128 64 --network schnet gnn painn --threads 1 --engines native torchscript all-atom --json "$results/md_water_gpu.json"
-limit md_replicas 120 $venv/python benchmarks/md_replicas.py --platform CUDA --precision single --beads 5 10 166 269 \
+limit tests 140 $venv/python -m pytest -q -x -p no:cacheprovider -k CUDA \
+    tests/test_gpu_engine.py tests/test_profile.py tests/test_force.py tests/test_replicas.py
+limit md_water 110 $venv/python benchmarks/md_water.py --platform CUDA --precision single --beads 3916 512 20000 \
+    --cutoff 0.6 --channels 128 --engines native torchscript all-atom --json "$results/md_water_gpu.json"
+limit md_water_networks 70 $venv/python benchmarks/md_water.py --platform CUDA --precision single mixed --beads 3916 \
+    --cutoff 0.6 --channels 64 --network schnet gnn painn --engines native --json "$results/md_water_networks_gpu.json"
+limit md_replicas 110 $venv/python benchmarks/md_replicas.py --platform CUDA --precision single --beads 5 10 166 269 \
     --replicas 1 8 64 --engines native --json "$results/md_replicas_gpu.json"
-limit roofline 60 $venv/python benchmarks/roofline.py --platform CUDA --json "$results/roofline_gpu.json"
+limit roofline 50 $venv/python benchmarks/roofline.py --platform CUDA --json "$results/roofline_gpu.json"

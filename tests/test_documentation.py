@@ -113,14 +113,6 @@ def test_the_water_benchmark_writes_what_it_prints(tmp_path):
         assert f"{row['ms_per_step']:.3f}" in output
 
 
-def test_the_benchmark_of_replicas_compares_with_one_chain(tmp_path):
-    options = "--beads 5 10 --replicas 1 64 --channels 16 --blocks 1"
-    output = run(ROOT / "benchmarks" / "md_replicas.py", *options.split(), "--json", tmp_path / "r.json", cwd=tmp_path)
-    rows = json.loads((tmp_path / "r.json").read_text())
-    assert [(row["beads"], row["replicas"]) for row in rows] == [(5, 1), (5, 64), (10, 1), (10, 64), (640, 1)]
-    assert "64 replicas of 10 beads" in output
-
-
 def test_the_roofline_tells_of_every_kernel(tmp_path):
     options = "--beads 300 --channels 16 --repeats 1"
     output = run(ROOT / "benchmarks" / "roofline.py", *options.split(), "--json", tmp_path / "r.json", cwd=tmp_path)

@@ -4,9 +4,10 @@
 
 Three ceilings are measured first: floating-point operations (a large float32 matrix product), bytes from memory (a
 copy much larger than the caches) and bytes from the cache that a convolution's features and tables live in (a copy of
-256 KiB on a CPU, of 8 MiB on a GPU). For every kernel of an evaluation of energy and forces follow the operations and
-bytes it cannot do without (`CGForce.profile`), the times those take at the ceilings, the time it took, and which part
-of that time the highest of the three is. One thread on the CPU; on CUDA the ceilings are measured with torch.
+256 KiB on a CPU, of 8 MiB on a GPU; what stays in a first-level cache can be faster). For every kernel of an evaluation
+of energy and forces follow the operations and bytes it cannot do without (`CGForce.profile`), the times those take at
+the ceilings, the time it took, and which part of that time the highest of the three is. One thread on the CPU; on CUDA
+the ceilings are measured with torch.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import time
 from collections.abc import Callable
 
+import numpy as np
 import openmm
 from md_water import NETWORKS, coarse_grained_system, cores_awake, machine, make_context, versions
 from tqdm import tqdm
@@ -55,7 +57,10 @@ def ceilings(platform: str) -> dict[str, float]:
 
     matrix = torch.ones(MATRIX, MATRIX, device=device)
     product = torch.empty_like(matrix)
-    operations = 2 * MATRIX**3 / best_time(lambda: torch.mm(matrix, matrix, out=product), wait, 2)
+    seconds = best_time(lambda: torch.mm(matrix, matrix, out=product), wait, 2)
+    if platform != "CUDA":  # numpy's library is another one; the faster counts
+        seconds = min(seconds, best_time(lambda: np.matmul(matrix.numpy(), matrix.numpy()), wait, 2))
+    operations = 2 * MATRIX**3 / seconds
     return {"operations": operations, "memory": copy_speed(LARGE), "cache": copy_speed(cache)}
 
 

@@ -3,8 +3,8 @@
 #include "openmm/serialization/SerializationProxy.h"
 
 /**
- * Runs when the library is loaded. Only the XML proxy has to be known to OpenMM: the force itself needs no kernels of
- * its own on any platform.
+ * Runs when the library is loaded. Only the XML proxy has to be known to OpenMM: the platforms that have a kernel of
+ * their own for the force learn of it from libraries beside this one.
  */
 static const bool registered = [] {
     OpenMM::SerializationProxy::registerProxy(typeid(OpenMMCG::CGForce), new OpenMMCG::CGForceProxy());

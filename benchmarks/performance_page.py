@@ -45,8 +45,7 @@ def water_section() -> list[str]:
         "",
         "`python benchmarks/md_water.py`; its docstring says what is measured. A table is one run. Figures are tuned,",
         "those in brackets as it comes. `all-atom` is TIP3P water with as many molecules (PME, rigid), `integrator`",
-        "OpenMM's own cost. With 6 or 10 beads it decides how long OpenMM takes to wake its threads, which differs",
-        "from process to process (see `integrator`); so there are two runs.",
+        "OpenMM's own cost. With 6 or 10 beads, as it comes, OpenMM's waking of its threads is most of a step.",
         "",
     ]
     settings = ("beads", "network", "cutoff", "channels", "threads", "precision")

@@ -42,7 +42,7 @@ except ImportError:  # Python 3.10
 project = tomllib.load(open("pyproject.toml", "rb"))
 extras = project["project"]["optional-dependencies"]
 print("\n".join([*project["build-system"]["requires"], *project["project"]["dependencies"], *extras["train"],
-                 *extras["test"], "ninja"]))
+                 *extras["electronic"], *extras["test"], "ninja"]))
 EOF
     $venv/bin/pip install -q -c constraints.txt -r $venv/requirements.txt
     # To link the CUDA engine against the platform it is for; without the CUDA libraries, OpenMM leaves the platform out.

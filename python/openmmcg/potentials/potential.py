@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     import torch
 
 
+# The cutoff, nm, in the file of a network that has none: beads are never so near, and no time is lost on pairs.
+_NO_PAIRS = 1e-3
+
+
 class CGPotential:
     """A coarse-grained potential. It is what its file holds, and never changes.
 
@@ -27,7 +31,8 @@ class CGPotential:
     ----------
     network : Module
         Energies of beads, ``forward(displacements, types, rows, columns)`` as `SchNet.forward`, with the
-        attribute ``cutoff`` in nm. Its weights are copied.
+        attribute ``cutoff`` in nm; or of the beads of one whole molecule, ``cutoff`` None and ``molecule`` its bead
+        types, as `CGnet`. Its weights are copied.
     bead_types : sequence of BeadType or (name, mass in amu)
         The kinds of beads, in the order of the network's types.
     priors : sequence
@@ -74,7 +79,7 @@ class CGPotential:
             raise ValueError(f"the temperature must be positive, got {temperature} K")
         description = {
             "contract": "neighbor-list",
-            "cutoff": float(network.cutoff),  # type: ignore[arg-type]
+            "cutoff": _NO_PAIRS if network.cutoff is None else float(network.cutoff),  # type: ignore[arg-type]
             "bead_types": [{"name": kind.name, "mass": float(kind.mass)} for kind in kinds],
             "dtype": "any",
             "outputs_forces": False,
@@ -82,6 +87,8 @@ class CGPotential:
             "temperature": temperature,
             "provenance": dict(provenance or {}),
         }
+        if network.cutoff is None:
+            description["molecule"] = network.molecule.tolist()  # type: ignore[operator,union-attr]
         extras: dict[str, str | bytes] = {"priors.json": json.dumps([to_xml(prior) for prior in priors])}
         module, compiled = script_and_compile(network)
         if compiled is not None:
@@ -145,9 +152,14 @@ class CGPotential:
         return self._file.content
 
     @property
-    def cutoff(self) -> float:
-        """Distance beyond which beads do not interact, nm."""
-        return self._file.description["cutoff"]
+    def cutoff(self) -> float | None:
+        """Distance beyond which beads do not interact, nm; None where all beads of a molecule do."""
+        return self._file.description["cutoff"] if self.molecule is None else None
+
+    @property
+    def molecule(self) -> list[int] | None:
+        """The bead types of the only molecule that the network knows; None where any beads can be together."""
+        return self._file.description.get("molecule")
 
     @property
     def bead_types(self) -> list[BeadType]:
@@ -239,13 +251,21 @@ class CGPotential:
         Raises
         ------
         ValueError
-            An atom's name is no bead type, the cutoff exceeds half the box, there is no box to be periodic in, or
-            a ``CMMotionRemover`` is wanted for several replicas.
+            An atom's name is no bead type, the topology is not the molecule of a network that knows only one, the
+            cutoff exceeds half the box, there is no box to be periodic in, or a ``CMMotionRemover`` is wanted for
+            several replicas.
         """
         from openmmcg.force import CGForce
         from openmmcg.replicas import replicate_system
 
         types = self.find_types(topology)
+        if self.molecule is not None and types != self.molecule:
+            kinds = self.bead_types
+            expected, found = (" ".join(kinds[kind].name for kind in beads) for beads in (self.molecule, types))
+            raise ValueError(
+                f"{self._file.source} is of one molecule of the beads {expected}; the topology has the beads {found}. "
+                "Give it one molecule, with its beads in this order, and replicas= for several copies"
+            )
         vectors = topology.getPeriodicBoxVectors()
         if periodic is None:
             periodic = vectors is not None
@@ -268,7 +288,7 @@ class CGPotential:
         if vectors is None:
             raise ValueError("the topology has no periodic box; set one, or create the system with periodic=False")
         width = float(np.diag(np.asarray(vectors.value_in_unit(unit.nanometer))).min())
-        if 2 * self.cutoff > width:
+        if self.cutoff is not None and 2 * self.cutoff > width:
             raise ValueError(
                 f"the cutoff of {self._file.source}, {self.cutoff} nm, is more than half the smallest box width, "
                 f"{width:.4f} nm; use a larger box"
@@ -301,7 +321,7 @@ class CGPotential:
         unknown = set(types) - set(range(len(self.bead_types)))
         if unknown:
             raise ValueError(f"there are no bead types {sorted(unknown)}; there are {len(self.bead_types)}")
-        return export_plain(self.network, path, types, self.cutoff, periodic)
+        return export_plain(self.network, path, types, self._file.description["cutoff"], periodic)
 
 
 def _check_bead_types(kinds: Sequence[BeadType], number: int) -> None:

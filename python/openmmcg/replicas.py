@@ -10,7 +10,7 @@ from openmmcg._openmmcg import is_cgforce
 from openmmcg.force import CGForce
 
 # Forces that are sums of terms: the name of a term, and on how many particles it acts.
-_TERMS: dict[type[openmm.Force], tuple[str, int]] = {
+TERMS: dict[type[openmm.Force], tuple[str, int]] = {
     openmm.HarmonicBondForce: ("Bond", 2),
     openmm.HarmonicAngleForce: ("Angle", 3),
     openmm.PeriodicTorsionForce: ("Torsion", 4),
@@ -74,7 +74,7 @@ def replicate_system(system: openmm.System, replicas: int) -> openmm.System:
 def _replicate(force: openmm.Force, particles: int, replicas: int) -> openmm.Force:
     result = copy.deepcopy(force)
     shifts = [replica * particles for replica in range(1, replicas)]
-    if type(force) in _TERMS:
+    if type(force) in TERMS:
         _repeat_terms(force, result, shifts)
     elif isinstance(force, openmm.CustomNonbondedForce):
         _repeat_pair_force(force, result, shifts)
@@ -94,13 +94,13 @@ def _replicate(force: openmm.Force, particles: int, replicas: int) -> openmm.For
         raise ValueError(
             f"the force {force.getName()} ({type(force).__name__}) would couple replicas, or cannot be repeated for "
             f"them; leave it out of the System, or run one replica. Besides a CGForce, known are CustomNonbondedForce, "
-            f"{', '.join(kind.__name__ for kind in _TERMS)}"
+            f"{', '.join(kind.__name__ for kind in TERMS)}"
         )
     return result
 
 
 def _repeat_terms(force: openmm.Force, result: openmm.Force, shifts: list[int]) -> None:
-    term, size = _TERMS[type(force)]
+    term, size = TERMS[type(force)]
     parameters_of = getattr(force, f"get{term}Parameters")
     terms = [parameters_of(index) for index in range(getattr(force, f"getNum{term}s")())]
     add = getattr(result, f"add{term}")

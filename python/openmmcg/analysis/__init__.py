@@ -17,7 +17,6 @@ from openmmcg.analysis.free_energy import (
     mean_squared_difference,
     missed_probability,
 )
-from openmmcg.analysis.internal_coordinates import BackboneDihedrals, backbone_dihedrals, dihedrals, distances
 from openmmcg.analysis.mean_squared_displacement import (
     Diffusion,
     MeanSquaredDisplacement,
@@ -28,6 +27,7 @@ from openmmcg.analysis.noise_equivalent import NoiseCurve, NoiseEquivalent, nois
 from openmmcg.analysis.radial_distribution import Peak, RadialDistribution, radial_distribution
 from openmmcg.analysis.report import Report
 from openmmcg.analysis.statistics import block_slices, mean_and_error, series_average
+from openmmcg.internal_coordinates import BackboneDihedrals, angles, backbone_dihedrals, dihedrals, distances
 
 __all__ = [
     "AngleDistribution",
@@ -43,6 +43,7 @@ __all__ = [
     "RadialDistribution",
     "Report",
     "angle_distribution",
+    "angles",
     "assign_regions",
     "backbone_dihedrals",
     "basin_populations",

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
+from openmmcg.internal_coordinates import FrameSequence
+
 FloatArray = NDArray[np.float64]
-
-
-class FrameSequence(Protocol):
-    """Positions or boxes of all frames: an array, or a data set of which only what is indexed is read."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    def __getitem__(self, frames: Any, /) -> Any: ...
 
 
 def box_widths(box: ArrayLike) -> FloatArray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -54,8 +54,6 @@ class ForceDataset(Dataset):
         pairs are each bead and the next.
     priors
         Priors whose forces are subtracted.
-    bonds
-        Pairs of bonded beads, which are excluded from the priors.
     progress : bool
         Whether to show a progress bar.
 
@@ -71,12 +69,17 @@ class ForceDataset(Dataset):
         selection: Sequence[int],
         cutoff: float | None,
         priors: Sequence[Prior] = (),
-        bonds: Iterable[tuple[int, int]] = (),
         progress: bool = True,
     ) -> None:
         forces, boxes = frames.forces, frames.boxes
         self.types = torch.from_numpy(frames.types)
-        prior_forces = PriorForces(priors, frames.types.tolist(), bonds, periodic=boxes is not None)
+        prior_forces = PriorForces(
+            priors,
+            frames.types.tolist(),
+            frames.bonds.tolist(),
+            periodic=boxes is not None,
+            type_names=frames.type_names,
+        )
         self._frames = []
         for index in tqdm(selection, "neighbours", unit="frame", disable=not progress, leave=False):
             positions, force = np.asarray(frames.positions[index], float), np.asarray(forces[index], float)

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -89,8 +89,6 @@ class ForceMatching:
     seed : int
         Of the split and the order of the frames. The network's initial weights come with it: call
         ``torch.manual_seed`` before making it.
-    bonds : iterable of pairs of int
-        Bonded beads, which are excluded from the priors as in `CGPotential.create_system`.
     trainer_options : mapping, optional
         Passed to Lightning's ``Trainer``: ``accelerator``, ``devices``, ``strategy``, ``callbacks`` …
 
@@ -113,7 +111,6 @@ class ForceMatching:
         validation_fraction: float = 0.1,
         split: str = "last",
         seed: int = 0,
-        bonds: Iterable[tuple[int, int]] = (),
         trainer_options: Mapping[str, Any] | None = None,
     ) -> None:
         for name, value in {
@@ -128,7 +125,6 @@ class ForceMatching:
             raise ValueError(f"weight_decay must not be negative, got {weight_decay}")
         self.network = network
         self.priors = list(priors)
-        self.bonds = [(int(first), int(second)) for first, second in bonds]
         self.trainer_options = dict(trainer_options or {})
         self.settings: dict[str, Any] = {
             "learning_rate": learning_rate,
@@ -188,7 +184,7 @@ class ForceMatching:
                 return _read_result(folder)
             cutoff: Any = self.network.cutoff
             datasets = [
-                ForceDataset(source, [selection[i] for i in part], cutoff, self.priors, self.bonds, progress)
+                ForceDataset(source, [selection[i] for i in part], cutoff, self.priors, progress)
                 for part in (training, validation)
             ]
             kinds = _bead_types(source)
@@ -259,7 +255,6 @@ class ForceMatching:
             "network_structure": weights.hexdigest()[:16],
             "cutoff": self.network.cutoff,
             "priors": hashlib.sha256("".join(map(to_xml, self.priors)).encode()).hexdigest()[:16],
-            "bonds": len(self.bonds),
             "frames": source.path.name,
             "selection": [selection.start, selection.stop, selection.step],
         }
@@ -271,7 +266,6 @@ def force_rmse(
     path: str | os.PathLike[str],
     *,
     frames: slice = slice(None),
-    bonds: Iterable[tuple[int, int]] = (),
     progress: bool = True,
 ) -> float:
     """Root mean square difference of a potential's forces, priors included, from those of frames.
@@ -284,8 +278,6 @@ def force_rmse(
         Mapped frames with forces.
     frames : slice
         Which of them.
-    bonds : iterable of pairs of int
-        Bonded beads, see `ForceMatching`.
     progress : bool
         Whether to show a progress bar.
 
@@ -309,7 +301,7 @@ def force_rmse(
         selection = range(len(source))[frames]
         if not selection:
             raise ValueError(f"no frames are selected of the {len(source)} in {source.path}")
-        data = ForceDataset(source, selection, potential.cutoff, potential.priors, bonds, progress)
+        data = ForceDataset(source, selection, potential.cutoff, potential.priors, progress)
     squares = []
     for batch in (data[i] for i in range(len(data))):
         difference = network_forces(potential.network, batch, exact=True).detach() - batch.forces

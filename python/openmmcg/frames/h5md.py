@@ -1,7 +1,7 @@
 """How a trajectory is laid out in its file: H5MD 1.1 with the units module.
 
 H5MD: de Buyl, Colberg & Höfling, Comput. Phys. Commun. 185, 1546 (2014). Beside what it prescribes, a file
-holds ``name`` next to ``mass`` and ``species``, and ``/parameters/temperature`` and
+holds ``name`` next to ``mass`` and ``species``, ``/connectivity/bonds``, and ``/parameters/temperature`` and
 ``/parameters/complete_frames``.
 
 A file can be read, with all its complete frames, at whatever instant the writing process is killed. Three
@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 GROUP = "trajectory"  # the name by which MDAnalysis makes a Universe without a topology
+BONDS = "connectivity/bonds"
 TEMPERATURE = "parameters/temperature"
 COMPLETE_FRAMES = "parameters/complete_frames"
 _FORMAT_BOUNDS = (
@@ -65,6 +66,7 @@ class Content:
     types: NDArray[np.int64]
     type_names: list[str]
     masses: NDArray[np.float64]
+    bonds: NDArray[np.int64]
     temperature: float
     forces: bool
     periodic: bool
@@ -82,6 +84,10 @@ class Content:
             raise ValueError(f"types must be between 0 and {kinds - 1}, being indices into the type names")
         if not (np.isfinite(self.masses).all() and self.masses.min() >= 0):
             raise ValueError("masses must be finite and not negative")
+        if self.bonds.ndim != 2 or self.bonds.shape[1] != 2:
+            raise ValueError(f"bonds must be pairs of particles, [bonds, 2], got the shape {self.bonds.shape}")
+        if self.bonds.size and not (self.bonds.min() >= 0 and self.bonds.max() < number):
+            raise ValueError(f"bonds must join particles between 0 and {number - 1}, got {self.bonds.tolist()}")
         if not (np.isfinite(self.temperature) and self.temperature > 0):
             raise ValueError(f"the temperature must be positive, got {self.temperature} K")
 
@@ -135,6 +141,8 @@ def create_file(path: Path, content: Content) -> None:
             if group in trajectory:
                 trajectory[f"{group}/step"] = trajectory["position/step"]
                 trajectory[f"{group}/time"] = trajectory["position/time"]
+        bonds = file.create_dataset(BONDS, data=content.bonds)
+        bonds.attrs["particles_group"] = trajectory.ref
         file.create_dataset(TEMPERATURE, data=content.temperature).attrs["unit"] = "K"
         file.create_dataset(COMPLETE_FRAMES, data=0, dtype=np.int64)
     unfinished = path.with_name(path.name + ".new")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from functools import cached_property
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from openmmcg.frames.h5md import COMPLETE_FRAMES, GROUP, TEMPERATURE, Content, open_file
+from openmmcg.frames.h5md import BONDS, COMPLETE_FRAMES, GROUP, TEMPERATURE, Content, open_file
 
 # H5MD unit strings, in nm, ps, kJ/mol/nm and amu.
 _UNITS: dict[str, dict[str, float]] = {
@@ -33,22 +34,20 @@ class FrameArray:
     ``[frames, N, 3]``.
     """
 
-    def __init__(self, dataset: h5py.Dataset, length: int, factor: float, path: Path) -> None:
-        self._dataset, self._factor, self._path = dataset, factor, path
-        self.shape: tuple[int, ...] = (length, *dataset.shape[1:])
+    def __init__(self, dataset: h5py.Dataset, frames: NDArray[np.int64], factor: float, path: Path) -> None:
+        self._dataset, self._frames, self._factor, self._path = dataset, frames, factor, path
+        self.shape: tuple[int, ...] = (len(frames), *dataset.shape[1:])
         self.dtype: np.dtype[Any] = dataset.dtype
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
-        if isinstance(index, (int, np.integer)):
-            return self._read(range(len(self))[index])
-        if isinstance(index, slice):
-            start, stop, step = index.indices(len(self))
-            if step > 0:
-                return self._read(slice(start, max(start, stop), step))
-        frames = np.arange(len(self))[index]
+        frames = self._frames[index]
+        if isinstance(frames, np.integer):
+            return self._read(int(frames))
+        if len(frames) and (np.diff(frames) == 1).all():
+            return self._read(slice(int(frames[0]), int(frames[-1]) + 1))
         selected = np.empty((len(frames), *self.shape[1:]), self.dtype)
         for row, frame in enumerate(frames):
             selected[row] = self._read(int(frame))
@@ -105,7 +104,7 @@ class Frames:
         self._file = open_file(self.path, "r")
         try:
             self._particles = self._find_particles()
-            self._length = self._count_frames()
+            self._frames = np.arange(self._count_frames())
             self.positions = self._array("position", "length")
         except BaseException:
             self._file.close()
@@ -122,7 +121,28 @@ class Frames:
         self._file.close()
 
     def __len__(self) -> int:
-        return self._length
+        return len(self._frames)
+
+    def select(self, frames: ArrayLike) -> Frames:
+        """Some of the frames, as if the file held no others.
+
+        Parameters
+        ----------
+        frames
+            Indices, or a mask. They are read when they are asked for, so the file must stay open.
+
+        Examples
+        --------
+        The first half::
+
+            frames.select(range(len(frames) // 2))
+        """
+        chosen = copy.copy(self)
+        for name in ("forces", "boxes", "times"):
+            chosen.__dict__.pop(name, None)  # what was read of other frames
+        chosen._frames = self._frames[np.asarray(frames)]
+        chosen.positions = chosen._array("position", "length")
+        return chosen
 
     @property
     def number_of_particles(self) -> int:
@@ -156,11 +176,11 @@ class Frames:
             raise ValueError(f"{self.path} is periodic in some directions only, which is not supported")
         edges = box["edges"]
         dataset = edges["value"] if isinstance(edges, h5py.Group) else edges
-        values = dataset[: self._length] if isinstance(edges, h5py.Group) else dataset[()][None]
+        values = self._read_selected(dataset) if isinstance(edges, h5py.Group) else dataset[()][None]
         if values.ndim == 2:
             values = values[:, :, None] * np.eye(3)
         values = np.asarray(values, float) * self._factor(dataset, "length")
-        return np.broadcast_to(values, (self._length, 3, 3))
+        return np.broadcast_to(values, (len(self), 3, 3))
 
     @cached_property
     def times(self) -> NDArray[np.float64]:
@@ -168,10 +188,9 @@ class Frames:
         time = self._particles["position"].get("time")
         if time is None:
             raise ValueError(f"{self.path} holds no times")
-        if time.shape:
-            values = time[: self._length]
-        else:  # equally spaced
-            values = time.attrs.get("offset", 0.0) + time[()] * np.arange(self._length)
+        equally_spaced = not time.shape
+        offset = time.attrs.get("offset", 0.0)
+        values = offset + time[()] * self._frames if equally_spaced else self._read_selected(time)
         return np.asarray(values, float) * self._factor(time, "time")
 
     @cached_property
@@ -198,6 +217,13 @@ class Frames:
         return self._per_particle("mass")[()].astype(float)
 
     @cached_property
+    def bonds(self) -> NDArray[np.int64]:
+        """Pairs of bonded atoms or beads, ``[bonds, 2]``; none where the file does not say."""
+        if BONDS not in self._file:
+            return np.empty((0, 2), np.int64)
+        return self._file[BONDS][()].astype(np.int64)
+
+    @cached_property
     def temperature(self) -> float:
         """Temperature of the thermostat, K."""
         if TEMPERATURE not in self._file:
@@ -217,6 +243,7 @@ class Frames:
             types=self.types,
             type_names=self.type_names,
             masses=self.masses,
+            bonds=self.bonds,
             temperature=self.temperature,
             forces=self.has_forces,
             periodic=self.boxes is not None,
@@ -245,9 +272,13 @@ class Frames:
             raise OSError(f"{self.path} is damaged: it should hold {complete} frames and has {min(lengths)}")
         return complete
 
+    def _read_selected(self, dataset: h5py.Dataset) -> NDArray[Any]:
+        # Beyond the complete frames there may be what cannot be read.
+        return dataset[: self._frames.max(initial=-1) + 1][self._frames]
+
     def _array(self, name: str, dimension: str) -> FrameArray:
         dataset = self._particles[f"{name}/value"]
-        return FrameArray(dataset, self._length, self._factor(dataset, dimension), self.path)
+        return FrameArray(dataset, self._frames, self._factor(dataset, dimension), self.path)
 
     def _factor(self, dataset: h5py.Dataset, dimension: str) -> float:
         known = _UNITS[dimension]

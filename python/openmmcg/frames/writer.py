@@ -35,6 +35,8 @@ class FrameWriter:
         ``[N]``, amu.
     temperature
         K, of the thermostat.
+    bonds
+        ``[bonds, 2]``, pairs of bonded particles.
     forces
         Whether frames come with forces.
     periodic
@@ -61,6 +63,7 @@ class FrameWriter:
         type_names: Sequence[str],
         masses: ArrayLike,
         temperature: float,
+        bonds: ArrayLike = (),
         forces: bool = True,
         periodic: bool = True,
         resume: bool = False,
@@ -71,6 +74,9 @@ class FrameWriter:
             types=np.asarray(types, np.int64),
             type_names=list(type_names),
             masses=np.asarray(masses, float),
+            bonds=np.sort(np.reshape(bonds, (-1, 2)) if np.size(bonds) == 0 else np.asarray(bonds), -1).astype(
+                np.int64
+            ),
             temperature=float(temperature),
             forces=forces,
             periodic=periodic,

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from openmm import app, unit
 from scipy import sparse
 
-from openmmcg.mapping.topology import mapped_topology, openmm_topology
+from openmmcg.mapping.topology import mapped_topology, openmm_topology, with_bonds
 
 _TOLERANCE = 1e-6
 
@@ -218,6 +218,31 @@ class Mapping:
     def topology(self) -> app.Topology:
         """Topology of the beads: chains, residues and box of the atoms', bonds where atoms are bonded."""
         return self._topology
+
+    @property
+    def bonds(self) -> NDArray[np.int64]:
+        """Pairs of bonded beads, ``[bonds, 2]``: those between which atoms are bonded, or see `with_bonds`."""
+        return np.array([(a.index, b.index) for a, b in self._topology.bonds()], np.int64).reshape(-1, 2)
+
+    def with_bonds(self, bonds: ArrayLike) -> Mapping:
+        """The same beads, bonded as given; for example alpha carbons, between which no atoms are bonded.
+
+        Parameters
+        ----------
+        bonds
+            ``[bonds, 2]``, pairs of beads.
+
+        Raises
+        ------
+        ValueError
+            There is no such bead.
+        """
+        pairs = np.asarray(bonds, np.int64).reshape(-1, 2)
+        if pairs.size and not (pairs.min() >= 0 and pairs.max() < self.number_of_beads):
+            raise ValueError(f"bonds must join beads 0 to {self.number_of_beads - 1}, got {pairs.tolist()}")
+        mapping = copy.copy(self)
+        mapping._topology = with_bonds(self._topology, pairs.tolist())
+        return mapping
 
     def map_positions(self, positions: ArrayLike, box: ArrayLike | None = None) -> NDArray[np.float64]:
         """Positions of the beads.

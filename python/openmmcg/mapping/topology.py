@@ -84,6 +84,21 @@ def mapped_topology(
     return beads
 
 
+def with_bonds(topology: app.Topology, bonds: Sequence[Sequence[int]]) -> app.Topology:
+    """A copy of a topology with these bonds instead of its own."""
+    result = app.Topology()
+    atoms = []
+    for chain in topology.chains():
+        new_chain = result.addChain(chain.id)
+        for residue in chain.residues():
+            new_residue = result.addResidue(residue.name, new_chain, residue.id, residue.insertionCode)
+            atoms += [result.addAtom(atom.name, atom.element, new_residue, atom.id) for atom in residue.atoms()]
+    for first, second in bonds:
+        result.addBond(atoms[first], atoms[second])
+    result.setPeriodicBoxVectors(topology.getPeriodicBoxVectors())
+    return result
+
+
 def openmm_topology(topology: Any) -> app.Topology:
     """The topology as OpenMM's, given as that or as MDTraj's."""
     return topology.to_openmm() if hasattr(topology, "to_openmm") else topology

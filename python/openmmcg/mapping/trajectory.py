@@ -49,6 +49,7 @@ def map_frames(source: Frames, mapping: Mapping, path: str | os.PathLike[str], p
         types=mapping.types,
         type_names=mapping.type_names,
         masses=mapping.masses,
+        bonds=mapping.bonds,
         temperature=source.temperature,
         forces=source.has_forces,
         periodic=source.boxes is not None,

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from openmmcg.model_file import BeadType, describe_module
 from openmmcg.potentials.potential import CGPotential
-from openmmcg.potentials.priors import PriorForces, Repulsion
+from openmmcg.potentials.priors import (
+    CosineAngles,
+    HarmonicAngles,
+    HarmonicBonds,
+    PeriodicDihedrals,
+    PriorForces,
+    Repulsion,
+)
 
 if TYPE_CHECKING:
     from openmmcg.potentials.compiled import compile_network
@@ -22,11 +29,15 @@ __all__ = [
     "BeadType",
     "CGPotential",
     "CGnet",
+    "CosineAngles",
     "CosineCutoff",
     "ExponentialNormalBasis",
     "GaussianBasis",
+    "HarmonicAngles",
+    "HarmonicBonds",
     "NeighborListModule",
     "PaiNN",
+    "PeriodicDihedrals",
     "PeriodicPlainModule",
     "PlainModule",
     "PriorForces",

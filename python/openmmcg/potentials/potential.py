@@ -177,8 +177,8 @@ class CGPotential:
         return self._file.description["provenance"]
 
     @property
-    def priors(self) -> list[openmm.CustomNonbondedForce]:
-        """The priors, as OpenMM forces without particles."""
+    def priors(self) -> list[openmm.Force]:
+        """The priors, as OpenMM forces between bead types, see *Priors* in ``docs/design.md``."""
         return [openmm.XmlSerializer.deserialize(xml) for xml in self._file.priors]
 
     @cached_property
@@ -203,29 +203,41 @@ class CGPotential:
             return None
         return self._file.extra("compiled_network.json").decode(), self._file.extra("compiled_network.bin")
 
-    def find_types(self, topology: app.Topology) -> list[int]:
-        """Bead type of each atom of a topology, found by the atom's name.
+    def find_types(self, topology: app.Topology, types: Sequence[str] | None = None) -> list[int]:
+        """Bead type of each atom of a topology.
+
+        Parameters
+        ----------
+        topology
+            One atom per bead.
+        types
+            Name of each bead's type, ``[N]``; by default the atoms' names.
 
         Raises
         ------
         ValueError
-            An atom has a name that is no bead type.
+            A name is no bead type, or there is not one for each atom.
         """
+        names = [atom.name for atom in topology.atoms()] if types is None else list(types)
+        if len(names) != topology.getNumAtoms():
+            raise ValueError(
+                f"there are {len(names)} names of types for the {topology.getNumAtoms()} beads of the topology"
+            )
         known = {kind.name: index for index, kind in enumerate(self.bead_types)}
-        types = []
-        for atom in topology.atoms():
-            if atom.name not in known:
+        for index, name in enumerate(names):
+            if name not in known:
                 raise ValueError(
-                    f"atom {atom.index} of the topology is named '{atom.name}', which is no bead type of "
-                    f"{self._file.source}; known are {', '.join(known)}. Map all-atom structures to beads first."
+                    f"atom {index} of the topology is named '{name}', which is no bead type of "
+                    f"{self._file.source}; known are {', '.join(known)}. Map all-atom structures to beads first, or "
+                    "say which type each bead is of (types)."
                 )
-            types.append(known[atom.name])
-        return types
+        return [known[name] for name in names]
 
     def create_system(
         self,
         topology: app.Topology,
         *,
+        types: Sequence[str] | None = None,
         replicas: int = 1,
         periodic: bool | None = None,
         engine: str = "auto",
@@ -236,7 +248,10 @@ class CGPotential:
         Parameters
         ----------
         topology : openmm.app.Topology
-            One atom per bead, named as its bead type. Beads one or two bonds apart are excluded from the priors.
+            One atom per bead. Its bonds are what priors of bonds, angles and dihedrals act on, and beads one or two
+            bonds apart are left out of other priors.
+        types : sequence of str, optional
+            Name of each bead's type; by default the atoms' names.
         replicas : int
             How many copies of the topology's beads the System holds, one after the other. They do not see each other,
             see `openmmcg.replicas.replicate_system`.
@@ -258,14 +273,8 @@ class CGPotential:
         from openmmcg.force import CGForce
         from openmmcg.replicas import replicate_system
 
-        types = self.find_types(topology)
-        if self.molecule is not None and types != self.molecule:
-            kinds = self.bead_types
-            expected, found = (" ".join(kinds[kind].name for kind in beads) for beads in (self.molecule, types))
-            raise ValueError(
-                f"{self._file.source} is of one molecule of the beads {expected}; the topology has the beads {found}. "
-                "Give it one molecule, with its beads in this order, and replicas= for several copies"
-            )
+        kinds_of_beads = self.find_types(topology, types)
+        self._check_molecule(kinds_of_beads)
         vectors = topology.getPeriodicBoxVectors()
         if periodic is None:
             periodic = vectors is not None
@@ -275,14 +284,24 @@ class CGPotential:
         if vectors is not None:
             system.setDefaultPeriodicBoxVectors(*vectors)
         kinds = self.bead_types
-        for bead_type in types:
+        for bead_type in kinds_of_beads:
             system.addParticle(kinds[bead_type].mass)
         bonds = [(first.index, second.index) for first, second in topology.bonds()]
-        add_priors(system, self._file.priors, types, bonds, periodic)
-        system.addForce(CGForce(self.to_bytes(), types=types, periodic=periodic, engine=engine))
+        add_priors(system, self._file.priors, kinds_of_beads, bonds, periodic, [kind.name for kind in kinds])
+        system.addForce(CGForce(self.to_bytes(), types=kinds_of_beads, periodic=periodic, engine=engine))
         if remove_center_of_mass_motion or (remove_center_of_mass_motion is None and replicas == 1):
             system.addForce(openmm.CMMotionRemover())
         return system if replicas == 1 else replicate_system(system, replicas)
+
+    def _check_molecule(self, types: list[int]) -> None:
+        if self.molecule is None or types == self.molecule:
+            return
+        kinds = self.bead_types
+        expected, found = (" ".join(kinds[kind].name for kind in beads) for beads in (self.molecule, types))
+        raise ValueError(
+            f"{self._file.source} is of one molecule of the beads {expected}; the topology has the beads {found}. "
+            "Give it one molecule, with its beads in this order, and replicas= for several copies"
+        )
 
     def _check_box(self, vectors: unit.Quantity | None) -> None:
         if vectors is None:

@@ -165,6 +165,7 @@ def _writer(path: Path, system: openmm.System, topology: Any, temperature: float
         types=[number_of_type[kind] for kind in kinds],
         type_names=type_names,
         masses=[system.getParticleMass(i).value_in_unit(unit.dalton) for i in range(system.getNumParticles())],
+        bonds=[(first.index, second.index) for first, second in topology.bonds()],
         temperature=temperature,
         periodic=system.usesPeriodicBoundaryConditions(),
         resume=True,

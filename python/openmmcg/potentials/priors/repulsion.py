@@ -1,15 +1,10 @@
-"""Priors: simple potentials that keep beads out of where there are no data.
-
-A prior is an OpenMM force, see *Priors* in ``docs/design.md``. It is kept as a template, a
-``CustomNonbondedForce`` without particles and with one per-particle parameter, the bead type, so that one
-file serves any number of beads; `add_priors` makes forces of templates.
-"""
+"""Repulsion, which keeps beads apart at distances where there are no data."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 import openmm
@@ -17,6 +12,7 @@ from numpy.typing import NDArray
 from openmm import unit
 
 from openmmcg._openmmcg import neighbor_pairs
+from openmmcg.internal_coordinates import bonded_terms
 
 if TYPE_CHECKING:
     from openmmcg.frames import Frames
@@ -26,7 +22,7 @@ _GAS_CONSTANT = unit.MOLAR_GAS_CONSTANT_R.value_in_unit(unit.kilojoule_per_mole 
 
 @dataclass(frozen=True)
 class Repulsion:
-    r"""Repulsion at short distances, :math:`U(r) = (\sigma/r)^c` kJ/mol between beads that share no bond.
+    r"""Repulsion at short distances, :math:`U(r) = (\sigma/r)^c` kJ/mol between beads more than two bonds apart.
 
     Equation 6b of Husic et al., J. Chem. Phys. 153, 194101 (2020): the energy at distance :math:`\sigma` is
     1 kJ/mol. A linear function of the distance is added so that energy and force vanish at the cutoff.
@@ -75,7 +71,7 @@ class Repulsion:
         Parameters
         ----------
         frames : Frames
-            Mapped frames; their temperature is used.
+            Mapped frames; their temperature and bonds are used.
         exponent
             See the class.
         search
@@ -104,109 +100,15 @@ class Repulsion:
         return force
 
 
-Prior: TypeAlias = "Repulsion | openmm.CustomNonbondedForce"
-
-
-def to_xml(prior: Prior) -> str:
-    """A prior as OpenMM XML, the form in which files hold it.
-
-    Raises
-    ------
-    ValueError
-        It is not a ``CustomNonbondedForce`` with ``type`` as its only per-particle parameter, or has particles.
-    """
-    force = prior.template() if isinstance(prior, Repulsion) else prior
-    if (
-        not isinstance(force, openmm.CustomNonbondedForce)
-        or force.getNumParticles() > 0
-        or force.getNumPerParticleParameters() != 1
-        or force.getPerParticleParameterName(0) != "type"
-    ):
-        raise ValueError(
-            "a prior must be a Repulsion, or a CustomNonbondedForce without particles whose only per-particle "
-            f"parameter is 'type'; got {force!r}"
-        )
-    return openmm.XmlSerializer.serialize(force)
-
-
-def add_priors(
-    system: openmm.System,
-    templates: Iterable[str],
-    types: Sequence[int],
-    bonds: Iterable[tuple[int, int]],
-    periodic: bool,
-) -> None:
-    """Add priors to a System of beads; beads one or two bonds apart are excluded.
-
-    Parameters
-    ----------
-    system
-        Its particles are the beads.
-    templates
-        OpenMM XML of the priors, see `to_xml`.
-    types
-        Bead types, ``[N]``.
-    bonds
-        Pairs of bonded beads.
-    periodic
-        Whether distances are those of the minimum image.
-    """
-    pairs = [(int(first), int(second)) for first, second in bonds]
-    for xml in templates:
-        force = openmm.XmlSerializer.deserialize(xml)
-        for bead_type in types:
-            force.addParticle([int(bead_type)])
-        force.createExclusionsFromBonds(pairs, 2)
-        method = openmm.CustomNonbondedForce
-        force.setNonbondedMethod(method.CutoffPeriodic if periodic else method.CutoffNonPeriodic)
-        system.addForce(force)
-
-
-class PriorForces:
-    """The forces of priors on beads, as OpenMM's Reference platform computes them in double precision.
-
-    Parameters
-    ----------
-    priors
-        The priors.
-    types : sequence of int
-        Bead types, ``[N]``.
-    bonds : iterable of pairs of int
-        Bonded beads, see `add_priors`.
-    periodic : bool
-        Whether distances are those of the minimum image.
-    """
-
-    def __init__(
-        self,
-        priors: Iterable[Prior],
-        types: Sequence[int],
-        bonds: Iterable[tuple[int, int]] = (),
-        *,
-        periodic: bool,
-    ) -> None:
-        system = openmm.System()
-        for _ in types:
-            system.addParticle(1.0)
-        # So wide that the cutoffs are checked against the boxes of the frames only.
-        system.setDefaultPeriodicBoxVectors((1e3, 0, 0), (0, 1e3, 0), (0, 0, 1e3))
-        add_priors(system, [to_xml(prior) for prior in priors], types, bonds, periodic)
-        platform = openmm.Platform.getPlatformByName("Reference")
-        self._context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
-
-    def __call__(self, positions: NDArray[np.floating], box: NDArray[np.floating] | None) -> NDArray[np.float64]:
-        """Forces ``[N, 3]`` in kJ/mol/nm at positions ``[N, 3]`` in a box ``[3, 3]`` of row vectors, nm."""
-        if box is not None:
-            self._context.setPeriodicBoxVectors(*np.asarray(box, float))
-        self._context.setPositions(np.asarray(positions, float))
-        return self._context.getState(forces=True).getForces(asNumpy=True)._value
-
-
 def shortest_distances(frames: Frames, cutoff: float) -> NDArray[np.float64]:
-    """Shortest distance in all frames between beads of two types, or the cutoff; ``[types, types]``, nm."""
+    """Shortest distance in all frames between beads of two types, or the cutoff; ``[types, types]``, nm.
+
+    Beads one or two bonds apart do not count.
+    """
     types, number = frames.types, len(frames.type_names)
     boxes = frames.boxes
     shortest = np.full((number, number), float(cutoff))
+    excluded = _excluded_pairs(frames.bonds.tolist(), len(types))
     for index in range(len(frames)):
         positions = np.asarray(frames.positions[index], float)
         box = None if boxes is None else boxes[index]
@@ -217,5 +119,12 @@ def shortest_distances(frames: Frames, cutoff: float) -> NDArray[np.float64]:
                 shifts = np.round(displacements[:, axis] / box[axis, axis])
                 displacements -= shifts[:, None] * box[axis]
         distances = np.sqrt((displacements**2).sum(1))
-        np.minimum.at(shortest, (types[rows], types[columns]), distances)
+        apart = ~np.isin(np.minimum(rows, columns) * len(types) + np.maximum(rows, columns), excluded)
+        np.minimum.at(shortest, (types[rows[apart]], types[columns[apart]]), distances[apart])
     return np.minimum(shortest, shortest.T)
+
+
+def _excluded_pairs(bonds: Iterable[Iterable[int]], beads: int) -> NDArray[np.int64]:
+    """Pairs one or two bonds apart, each as ``first * beads + second``."""
+    terms = bonded_terms(bonds)
+    return np.array([path[0] * beads + path[-1] for path in (*terms.bonds, *terms.angles)], np.int64)

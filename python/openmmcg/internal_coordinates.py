@@ -1,19 +1,27 @@
-"""Distances and dihedral angles of chosen atoms or beads, in every frame."""
+"""Distances, angles and dihedral angles of chosen atoms or beads, in every frame, and which of them bonds define."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-from openmmcg.analysis.neighbors import FrameSequence
 
 FloatArray = NDArray[np.float64]
 
 # Frames computed at once.
 _CHUNK = 10_000
+
+
+class FrameSequence(Protocol):
+    """Positions or boxes of all frames: an array, or a data set of which only what is indexed is read."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, frames: Any, /) -> Any: ...
 
 
 class BackboneDihedrals(NamedTuple):
@@ -78,6 +86,74 @@ def backbone_dihedrals(topology: Any) -> BackboneDihedrals:
     return BackboneDihedrals(names, np.array(phi), np.array(psi))
 
 
+class BondedTerms(NamedTuple):
+    """What bonds define: pairs of bonded particles, and paths along two and three bonds.
+
+    Attributes
+    ----------
+    bonds, angles, dihedrals : list of tuples of 2, 3, 4 int
+        Each once, ascending; the first index of a tuple is less than the last.
+    """
+
+    bonds: list[tuple[int, ...]]
+    angles: list[tuple[int, ...]]
+    dihedrals: list[tuple[int, ...]]
+
+
+def bonded_terms(bonds: Iterable[Iterable[int]]) -> BondedTerms:
+    """All bonds, angles and (proper) dihedrals of a graph of bonds.
+
+    Examples
+    --------
+    >>> bonded_terms([(0, 1), (1, 2), (2, 3)])
+    BondedTerms(bonds=[(0, 1), (1, 2), (2, 3)], angles=[(0, 1, 2), (1, 2, 3)], dihedrals=[(0, 1, 2, 3)])
+    """
+    pairs = sorted({(min(pair), max(pair)) for pair in (tuple(map(int, bond)) for bond in bonds)})
+    neighbors: dict[int, list[int]] = {}
+    for first, second in pairs:
+        neighbors.setdefault(first, []).append(second)
+        neighbors.setdefault(second, []).append(first)
+    paths: list[tuple[int, ...]] = [path for pair in pairs for path in (pair, pair[::-1])]
+    found = []
+    for _ in range(2):
+        paths = [(*path, end) for path in paths for end in neighbors[path[-1]] if end not in path]
+        found.append(sorted(path for path in paths if path[0] < path[-1]))
+    return BondedTerms(list(pairs), *found)
+
+
+def angles(positions: FrameSequence, indices: ArrayLike) -> FloatArray:
+    """Angles at the second of three atoms or beads, in every frame.
+
+    Parameters
+    ----------
+    positions : array-like [F, N, 3]
+        nm, molecules whole; read some frames at a time.
+    indices : int array [A, 3]
+
+    Returns
+    -------
+    array [F, A], radians between 0 and π
+
+    Raises
+    ------
+    ValueError
+        For wrong shapes, indices that do not exist, or positions that are not finite.
+
+    Examples
+    --------
+    >>> np.degrees(angles(np.array([[[1.0, 0, 0], [0, 0, 0], [0, 2.0, 0]]]), [[0, 1, 2]]))
+    array([[90.]])
+    """
+    triples = _check_indices(positions, indices, 3)
+
+    def compute(frames: FloatArray) -> FloatArray:
+        first, second = (frames[:, triples[:, k]] - frames[:, triples[:, 1]] for k in (0, 2))
+        sine = np.linalg.norm(np.cross(first, second), axis=2)
+        return np.asarray(np.arctan2(sine, np.einsum("fai,fai->fa", first, second)))
+
+    return _frame_by_frame(positions, len(triples), compute)
+
+
 def dihedrals(positions: FrameSequence, indices: ArrayLike) -> FloatArray:
     """Dihedral angles in every frame, by the convention of IUPAC: 0 for cis, positive clockwise along the axis.
 
@@ -104,13 +180,13 @@ def dihedrals(positions: FrameSequence, indices: ArrayLike) -> FloatArray:
     """
     quadruples = _check_indices(positions, indices, 4)
 
-    def angles(frames: FloatArray) -> FloatArray:
+    def compute(frames: FloatArray) -> FloatArray:
         first, axis, last = (frames[:, quadruples[:, k + 1]] - frames[:, quadruples[:, k]] for k in range(3))
         before, after = np.cross(first, axis), np.cross(axis, last)
         sine = np.einsum("fdi,fdi->fd", first, after) * np.linalg.norm(axis, axis=2)
         return np.arctan2(sine, np.einsum("fdi,fdi->fd", before, after))
 
-    return _frame_by_frame(positions, len(quadruples), angles)
+    return _frame_by_frame(positions, len(quadruples), compute)
 
 
 def distances(positions: FrameSequence, pairs: ArrayLike | None = None) -> FloatArray:

@@ -1,0 +1,18 @@
+"""Priors: simple potentials that keep beads where there are data, see *Priors* in ``docs/design.md``."""
+
+from openmmcg.potentials.priors.bonded import CosineAngles, HarmonicAngles, HarmonicBonds, PeriodicDihedrals
+from openmmcg.potentials.priors.repulsion import Repulsion, shortest_distances
+from openmmcg.potentials.priors.templates import Prior, PriorForces, add_priors, to_xml
+
+__all__ = [
+    "CosineAngles",
+    "HarmonicAngles",
+    "HarmonicBonds",
+    "PeriodicDihedrals",
+    "Prior",
+    "PriorForces",
+    "Repulsion",
+    "add_priors",
+    "shortest_distances",
+    "to_xml",
+]

@@ -1,0 +1,186 @@
+"""Priors as templates: OpenMM forces whose particles are bead types, and forces made of them.
+
+A template is an OpenMM force in XML, so that one file serves any number of beads: a ``CustomNonbondedForce``
+without particles and with one per-particle parameter, the bead type; or a force of bonds, angles or torsions in
+which every term names *bead types* where an ordinary force names particles. Such a term is meant for all bonds,
+angles or dihedrals between beads of these types, in this order or the reverse.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol, TypeAlias
+from xml.etree import ElementTree
+
+import numpy as np
+import openmm
+from numpy.typing import NDArray
+
+from openmmcg.internal_coordinates import bonded_terms
+from openmmcg.replicas import TERMS
+
+_BONDED = {kind: description for kind, description in TERMS.items() if description[1] > 1}
+
+
+class HasTemplate(Protocol):
+    """A prior of `openmmcg.potentials`, such as `Repulsion` or `HarmonicBonds`."""
+
+    def template(self) -> openmm.Force: ...
+
+
+Prior: TypeAlias = "HasTemplate | openmm.Force"
+
+
+def to_xml(prior: Prior) -> str:
+    """A prior as OpenMM XML, the form in which files hold it.
+
+    Raises
+    ------
+    ValueError
+        It is no template: neither a ``CustomNonbondedForce`` with ``type`` as its only per-particle parameter and no
+        particles, nor a force with bonds, angles or torsions.
+    """
+    force = prior if isinstance(prior, openmm.Force) else prior.template()
+    pair = isinstance(force, openmm.CustomNonbondedForce) and (
+        force.getNumParticles() == 0
+        and force.getNumPerParticleParameters() == 1
+        and force.getPerParticleParameterName(0) == "type"
+    )
+    bonded = type(force) in _BONDED and getattr(force, f"getNum{_BONDED[type(force)][0]}s")() > 0
+    if not (pair or bonded):
+        raise ValueError(
+            "a prior must be one of openmmcg.potentials, a CustomNonbondedForce without particles whose only "
+            "per-particle parameter is 'type', or a force of bonds, angles or torsions between bead types "
+            f"({', '.join(kind.__name__ for kind in _BONDED)}); got {force!r}"
+        )
+    return openmm.XmlSerializer.serialize(force)
+
+
+def add_priors(
+    system: openmm.System,
+    templates: Iterable[str],
+    types: Sequence[int],
+    bonds: Iterable[Iterable[int]],
+    periodic: bool,
+    type_names: Sequence[str] | None = None,
+) -> None:
+    """Add priors to a System of beads; pair forces leave out beads one or two bonds apart.
+
+    Parameters
+    ----------
+    system
+        Its particles are the beads.
+    templates
+        OpenMM XML of the priors, see `to_xml`.
+    types
+        Bead types, ``[N]``.
+    bonds
+        Pairs of bonded beads. Angles and dihedrals are all paths along two and three bonds.
+    periodic
+        Whether distances are those of the minimum image.
+    type_names
+        What error messages call the types.
+
+    Raises
+    ------
+    ValueError
+        There are priors of bonds, but none for a bond that is there.
+    """
+    terms = bonded_terms(bonds)
+    paths = {2: terms.bonds, 3: terms.angles, 4: terms.dihedrals}
+    unbound, bonds_have_priors = set(terms.bonds), False
+    for xml in templates:
+        force = openmm.XmlSerializer.deserialize(xml)
+        if isinstance(force, openmm.CustomNonbondedForce):
+            for bead_type in types:
+                force.addParticle([int(bead_type)])
+            force.createExclusionsFromBonds(terms.bonds, 2)
+            method = openmm.CustomNonbondedForce
+            force.setNonbondedMethod(method.CutoffPeriodic if periodic else method.CutoffNonPeriodic)
+        else:
+            term, size = _BONDED[type(force)]
+            force, found = _instantiate(xml, term, paths[size], types)
+            force.setUsesPeriodicBoundaryConditions(periodic)
+            bonds_have_priors |= size == 2
+            unbound -= set(found)
+        system.addForce(force)
+    if bonds_have_priors and unbound:
+        pair = min(unbound)
+        kinds = [str(types[bead]) if type_names is None else type_names[types[bead]] for bead in pair]
+        raise ValueError(
+            f"no prior is for the bond of beads {pair[0]} and {pair[1]}, of types {kinds[0]} and {kinds[1]}, and "
+            "nothing would hold them together; fit the priors to frames that have such a bond, or correct the bonds of "
+            "the topology"
+        )
+
+
+def _instantiate(
+    xml: str, term: str, paths: Iterable[tuple[int, ...]], types: Sequence[int]
+) -> tuple[openmm.Force, list[tuple[int, ...]]]:
+    """A template's force with a term for each path along bonds whose types it names, and these paths."""
+    root = ElementTree.fromstring(xml)
+    container = root.find(f"{term}s")
+    assert container is not None
+    by_types: dict[tuple[int, ...], list[ElementTree.Element]] = {}
+    for element in list(container):
+        key = tuple(int(element.attrib[name]) for name in _particle_names(element))
+        by_types.setdefault(min(key, key[::-1]), []).append(element)
+        container.remove(element)
+    found = []
+    for path in paths:
+        key = tuple(int(types[bead]) for bead in path)
+        for element in by_types.get(min(key, key[::-1]), []):
+            element = copy.copy(element)
+            for name, bead in zip(_particle_names(element), path, strict=True):
+                element.set(name, str(bead))
+            container.append(element)
+            found.append(path)
+    return openmm.XmlSerializer.deserialize(ElementTree.tostring(root, encoding="unicode")), found
+
+
+def _particle_names(element: ElementTree.Element) -> Iterator[str]:
+    return (f"p{i}" for i in range(1, 5) if f"p{i}" in element.attrib)
+
+
+class PriorForces:
+    """The forces of priors on beads, as OpenMM's Reference platform computes them in double precision.
+
+    Parameters
+    ----------
+    priors
+        The priors.
+    types : sequence of int
+        Bead types, ``[N]``.
+    bonds : iterable of pairs of int
+        Bonded beads, see `add_priors`.
+    periodic : bool
+        Whether distances are those of the minimum image.
+    type_names : sequence of str, optional
+        What error messages call the types.
+    """
+
+    def __init__(
+        self,
+        priors: Iterable[Prior],
+        types: Sequence[int],
+        bonds: Iterable[Iterable[int]] = (),
+        *,
+        periodic: bool,
+        type_names: Sequence[str] | None = None,
+    ) -> None:
+        system = openmm.System()
+        for _ in types:
+            system.addParticle(1.0)
+        # So wide that the cutoffs are checked against the boxes of the frames only.
+        system.setDefaultPeriodicBoxVectors((1e3, 0, 0), (0, 1e3, 0), (0, 0, 1e3))
+        add_priors(system, [to_xml(prior) for prior in priors], types, bonds, periodic, type_names)
+        platform = openmm.Platform.getPlatformByName("Reference")
+        self._context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
+
+    def __call__(self, positions: NDArray[np.floating], box: NDArray[np.floating] | None) -> NDArray[np.float64]:
+        """Forces ``[N, 3]`` in kJ/mol/nm at positions ``[N, 3]`` in a box ``[3, 3]`` of row vectors, nm."""
+        if box is not None:
+            self._context.setPeriodicBoxVectors(*np.asarray(box, float))
+        self._context.setPositions(np.asarray(positions, float))
+        return self._context.getState(forces=True).getForces(asNumpy=True)._value

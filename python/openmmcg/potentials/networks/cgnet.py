@@ -9,6 +9,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from openmmcg.internal_coordinates import bonded_terms
 from openmmcg.potentials.geometry import minimum_image
 from openmmcg.potentials.networks.primitives import Dense, Readout
 
@@ -104,7 +105,7 @@ class CGnet(nn.Module):
         for first, second in bonded:
             if first == second or min(first, second) < 0 or max(first, second) >= beads:
                 raise ValueError(f"there is no bond {first}-{second} in a molecule of {beads} beads, counted from 0")
-        angles, dihedrals = _paths(bonded, 3), _paths(bonded, 4)
+        _, angles, dihedrals = bonded_terms(bonded)
         if not angles:
             raise ValueError(
                 f"a CGnet needs at least one angle, three beads in a row; {beads} beads with the bonds {bonded} "
@@ -127,29 +128,19 @@ class CGnet(nn.Module):
         self.project()
 
     @classmethod
-    def from_frames(
-        cls,
-        frames: "Frames",
-        selection: Sequence[int] | slice = slice(None),
-        bonds: Iterable[tuple[int, int]] | None = None,
-        **options: Any,
-    ) -> "CGnet":
+    def from_frames(cls, frames: "Frames", **options: Any) -> "CGnet":
         """A network for the molecule of some frames, with the statistics of its internal coordinates in them.
 
         Parameters
         ----------
         frames : Frames
-            Mapped frames of one molecule.
-        selection
-            Those to train on; statistics of others would tell the network about them.
-        bonds, **options
+            Mapped frames of one molecule, with its bonds where it has any (else each bead is bonded to the next). Only
+            those to train on, see `Frames.select`: statistics of others would tell the network about them.
+        **options
             As of the class.
         """
-        network = cls(frames.types.tolist(), bonds, **options)
-        chosen = range(len(frames))[selection] if isinstance(selection, slice) else selection
-        network.standardize(
-            [frames.positions[i] for i in chosen], None if frames.boxes is None else [frames.boxes[i] for i in chosen]
-        )
+        network = cls(frames.types.tolist(), frames.bonds.tolist() or None, **options)
+        network.standardize(frames.positions[:], frames.boxes)
         return network
 
     @property
@@ -186,7 +177,7 @@ class CGnet(nn.Module):
             )
         chain = places.diff(dim=1)
         if boxes is not None:
-            vectors = torch.from_numpy(np.asarray(boxes, float))
+            vectors = torch.tensor(boxes, dtype=torch.float64)
             chain = torch.stack([minimum_image(*frame) for frame in zip(chain, vectors, strict=True)])
         features = self.features(chain)
         if not features.isfinite().all():
@@ -269,15 +260,3 @@ def _between(places: Tensor, indices: Tensor, k: int) -> Tensor:
 def _square_root(values: Tensor) -> Tensor:
     """Of a product of squared sines; the derivatives at zero, for beads in a line, stay finite."""
     return torch.sqrt(values + 1e-12)
-
-
-def _paths(bonds: Iterable[tuple[int, int]], length: int) -> list[tuple[int, ...]]:
-    """All rows of so many different beads along bonds, each in one direction."""
-    neighbors: dict[int, list[int]] = {}
-    for first, second in bonds:
-        neighbors.setdefault(first, []).append(second)
-        neighbors.setdefault(second, []).append(first)
-    paths: list[tuple[int, ...]] = [(bead,) for bead in neighbors]
-    for _ in range(length - 1):
-        paths = [(*path, bead) for path in paths for bead in neighbors[path[-1]] if bead not in path]
-    return sorted(path for path in paths if path[0] < path[-1])

@@ -131,7 +131,6 @@ class CGnet(nn.Module):
         cls,
         frames: "Frames",
         selection: Sequence[int] | slice = slice(None),
-        bonds: Iterable[tuple[int, int]] | None = None,
         **options: Any,
     ) -> "CGnet":
         """A network for the molecule of some frames, with the statistics of its internal coordinates in them.
@@ -139,13 +138,13 @@ class CGnet(nn.Module):
         Parameters
         ----------
         frames : Frames
-            Mapped frames of one molecule.
+            Mapped frames of one molecule. Where they do not say which beads are bonded, each and the next are.
         selection
             Those to train on; statistics of others would tell the network about them.
-        bonds, **options
-            As of the class.
+        **options
+            Those of the class by name.
         """
-        network = cls(frames.types.tolist(), bonds, **options)
+        network = cls(frames.types.tolist(), frames.bonds.tolist() or None, **options)
         chosen = range(len(frames))[selection] if isinstance(selection, slice) else selection
         network.standardize(
             [frames.positions[i] for i in chosen], None if frames.boxes is None else [frames.boxes[i] for i in chosen]

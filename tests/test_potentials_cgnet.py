@@ -53,7 +53,7 @@ def features(network, chains):
 def energy(network, chains):
     """Energies of beads of chains ``[F, beads, 3]``, or of the chains one after the other."""
     positions = torch.as_tensor(chains).reshape(-1, 3)
-    rows, columns = chain_pairs(len(positions), len(MOLECULE))
+    rows, columns = chain_pairs(positions, len(MOLECULE))
     types = network.molecule.repeat(len(positions) // len(MOLECULE))
     return network(positions[columns] - positions[rows], types, rows, columns)
 

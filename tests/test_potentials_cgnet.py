@@ -53,7 +53,7 @@ def features(network, chains):
 def energy(network, chains):
     """Energies of beads of chains ``[F, beads, 3]``, or of the chains one after the other."""
     positions = torch.as_tensor(chains).reshape(-1, 3)
-    rows, columns = chain_pairs(len(positions), len(MOLECULE))
+    rows, columns = chain_pairs(positions, len(MOLECULE))
     types = network.molecule.repeat(len(positions) // len(MOLECULE))
     return network(positions[columns] - positions[rows], types, rows, columns)
 
@@ -274,9 +274,9 @@ def spring_forces(chain):
 def trajectory(tmp_path_factory):
     path = tmp_path_factory.mktemp("chain") / "chain.h5md"
     random = np.random.default_rng(0)
-    particles = {"names": [NAMES[kind] for kind in MOLECULE], "types": MOLECULE, "type_names": NAMES}
+    particles = {"names": [NAMES[kind] for kind in MOLECULE], "types": MOLECULE, "type_names": NAMES, "bonds": BONDS}
     masses = [KINDS[kind][1] for kind in MOLECULE]
-    with FrameWriter(path, **particles, masses=masses, temperature=300.0, bonds=BONDS) as writer:
+    with FrameWriter(path, **particles, masses=masses, temperature=300.0) as writer:
         for frame, chain in enumerate(random_chains(1, seed=3).repeat(200, 0)):
             positions = chain + random.normal(scale=0.02, size=chain.shape)
             # In a box, and across its faces.

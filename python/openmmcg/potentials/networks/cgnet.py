@@ -9,6 +9,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from openmmcg.internal_coordinates import bonded_terms
 from openmmcg.potentials.geometry import minimum_image
 from openmmcg.potentials.networks.primitives import Dense, Readout
 
@@ -104,7 +105,7 @@ class CGnet(nn.Module):
         for first, second in bonded:
             if first == second or min(first, second) < 0 or max(first, second) >= beads:
                 raise ValueError(f"there is no bond {first}-{second} in a molecule of {beads} beads, counted from 0")
-        angles, dihedrals = _paths(bonded, 3), _paths(bonded, 4)
+        _, angles, dihedrals = bonded_terms(bonded)
         if not angles:
             raise ValueError(
                 f"a CGnet needs at least one angle, three beads in a row; {beads} beads with the bonds {bonded} "
@@ -268,15 +269,3 @@ def _between(places: Tensor, indices: Tensor, k: int) -> Tensor:
 def _square_root(values: Tensor) -> Tensor:
     """Of a product of squared sines; the derivatives at zero, for beads in a line, stay finite."""
     return torch.sqrt(values + 1e-12)
-
-
-def _paths(bonds: Iterable[tuple[int, int]], length: int) -> list[tuple[int, ...]]:
-    """All rows of so many different beads along bonds, each in one direction."""
-    neighbors: dict[int, list[int]] = {}
-    for first, second in bonds:
-        neighbors.setdefault(first, []).append(second)
-        neighbors.setdefault(second, []).append(first)
-    paths: list[tuple[int, ...]] = [(bead,) for bead in neighbors]
-    for _ in range(length - 1):
-        paths = [(*path, bead) for path in paths for bead in neighbors[path[-1]] if bead not in path]
-    return sorted(path for path in paths if path[0] < path[-1])

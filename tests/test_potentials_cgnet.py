@@ -274,9 +274,9 @@ def spring_forces(chain):
 def trajectory(tmp_path_factory):
     path = tmp_path_factory.mktemp("chain") / "chain.h5md"
     random = np.random.default_rng(0)
-    particles = {"names": [NAMES[kind] for kind in MOLECULE], "types": MOLECULE, "type_names": NAMES, "bonds": BONDS}
+    particles = {"names": [NAMES[kind] for kind in MOLECULE], "types": MOLECULE, "type_names": NAMES}
     masses = [KINDS[kind][1] for kind in MOLECULE]
-    with FrameWriter(path, **particles, masses=masses, temperature=300.0, forces=True, periodic=True) as writer:
+    with FrameWriter(path, **particles, masses=masses, temperature=300.0, bonds=BONDS) as writer:
         for frame, chain in enumerate(random_chains(1, seed=3).repeat(200, 0)):
             positions = chain + random.normal(scale=0.02, size=chain.shape)
             # In a box, and across its faces.
@@ -287,7 +287,7 @@ def trajectory(tmp_path_factory):
 def test_training_learns_a_chain_of_springs_within_the_lipschitz_bound(trajectory, tmp_path):
     torch.manual_seed(0)
     with Frames(trajectory) as frames:
-        network = CGnet.from_frames(frames, slice(160), channels=32, layers=1, lipschitz_bound=4.0)
+        network = CGnet.from_frames(frames.select(range(160)), channels=32, layers=1, lipschitz_bound=4.0)
         size = np.sqrt(np.mean(np.square(frames.forces[:])))
     matching = ForceMatching(network, learning_rate=3e-2, batch_size=8, epochs=15, validation_fraction=0.2)
     result = matching.fit(trajectory, tmp_path / "fit", progress=False)

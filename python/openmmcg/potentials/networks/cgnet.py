@@ -128,28 +128,19 @@ class CGnet(nn.Module):
         self.project()
 
     @classmethod
-    def from_frames(
-        cls,
-        frames: "Frames",
-        selection: Sequence[int] | slice = slice(None),
-        **options: Any,
-    ) -> "CGnet":
+    def from_frames(cls, frames: "Frames", **options: Any) -> "CGnet":
         """A network for the molecule of some frames, with the statistics of its internal coordinates in them.
 
         Parameters
         ----------
         frames : Frames
-            Mapped frames of one molecule. Where they do not say which beads are bonded, each and the next are.
-        selection
-            Those to train on; statistics of others would tell the network about them.
+            Mapped frames of one molecule, with its bonds where it has any (else each bead is bonded to the next). Only
+            those to train on, see `Frames.select`: statistics of others would tell the network about them.
         **options
-            Those of the class by name.
+            As of the class.
         """
         network = cls(frames.types.tolist(), frames.bonds.tolist() or None, **options)
-        chosen = range(len(frames))[selection] if isinstance(selection, slice) else selection
-        network.standardize(
-            [frames.positions[i] for i in chosen], None if frames.boxes is None else [frames.boxes[i] for i in chosen]
-        )
+        network.standardize(frames.positions[:], frames.boxes)
         return network
 
     @property
@@ -186,7 +177,7 @@ class CGnet(nn.Module):
             )
         chain = places.diff(dim=1)
         if boxes is not None:
-            vectors = torch.from_numpy(np.asarray(boxes, float))
+            vectors = torch.tensor(boxes, dtype=torch.float64)
             chain = torch.stack([minimum_image(*frame) for frame in zip(chain, vectors, strict=True)])
         features = self.features(chain)
         if not features.isfinite().all():

@@ -5,8 +5,8 @@
 Capped alanine as C-[N-CA(CB)-C]-N: a SchNet of 128 channels (random weights, which do not change the cost) with a
 cutoff beyond its size, and harmonic bonds and angles as priors. OpenMM-CG integrates all copies in one Context
 (`create_system(replicas=100)`, LangevinMiddleIntegrator). The loop in torch is what users of mlcg run: the copies are
-one batch, bonds and angles are torch operators, forces come by autograd, and the integrator is BAOAB; the pairs within a
-molecule are listed once, since all of them are neighbours. Both follow each other in one run on the same cores, each
+one batch, bonds and angles are torch operators, forces come by autograd, and the integrator is BAOAB; the pairs within
+a molecule are listed once, since all of them are neighbours. Both follow each other in one run on the same cores, each
 in a process of its own with the `tuned` settings of md_water.py, float32, 4 fs. `aggregate` is the ns/day of all copies
 together.
 """

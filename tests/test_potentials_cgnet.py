@@ -276,7 +276,7 @@ def trajectory(tmp_path_factory):
     random = np.random.default_rng(0)
     particles = {"names": [NAMES[kind] for kind in MOLECULE], "types": MOLECULE, "type_names": NAMES}
     masses = [KINDS[kind][1] for kind in MOLECULE]
-    with FrameWriter(path, **particles, masses=masses, temperature=300.0, bonds=BONDS) as writer:
+    with FrameWriter(path, **particles, masses=masses, temperature=300.0) as writer:
         for frame, chain in enumerate(random_chains(1, seed=3).repeat(200, 0)):
             positions = chain + random.normal(scale=0.02, size=chain.shape)
             # In a box, and across its faces.

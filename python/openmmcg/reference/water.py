@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import openmm
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from openmm import app, unit
 
 from openmmcg.context import create_context, default_box
@@ -101,7 +101,7 @@ def water_box(
         constraints=app.HBonds,
         rigidWater=True,
     )
-    return AllAtomSystem(topology, system, _minimised(system, _cut_liquid(shipped, molecules, width - _SEAM, seed)))
+    return AllAtomSystem(topology, system, minimised(system, _cut_liquid(shipped, molecules, width - _SEAM, seed)))
 
 
 def _water_topology(molecules: int, width: float) -> app.Topology:
@@ -133,7 +133,8 @@ def _cut_liquid(shipped: app.PDBFile, molecules: int, width: float, seed: int) -
     return (oxygens[:, None] + shapes[chosen % len(block)]).reshape(-1, 3)
 
 
-def _minimised(system: openmm.System, positions: NDArray[np.float64]) -> NDArray[np.float64]:
+def minimised(system: openmm.System, positions: ArrayLike) -> NDArray[np.float64]:
+    """A liquid without overlaps, from positions ``[atoms, 3]`` in nm."""
     context = create_context(system, openmm.VerletIntegrator(0.001), positions, default_box(system))
     # Until the forces are as small as thermal ones; going further would only cool the liquid.
     openmm.LocalEnergyMinimizer.minimize(context, 500.0, 100)

@@ -22,7 +22,8 @@ def log_path(path: str | Path) -> Path:
 def read_log(path: str | Path) -> dict[str, NDArray[np.float64]]:
     """Energies and temperatures of the frames in `path`, one array [frames] per column of the CSV file.
 
-    The columns are `time_ps`, `potential_energy_kJ_mol`, `kinetic_energy_kJ_mol` and `temperature_K`.
+    The columns are `time_ps`, `potential_energy_kJ_mol`, `kinetic_energy_kJ_mol` and `temperature_K`. Overdamped
+    dynamics has no kinetic energy: there it is NaN, and the temperature is that of the last step's displacements.
     """
     columns = _HEADER.split(",")
     table = np.array([line.split(",") for line in log_lines(path)], dtype=np.float64).reshape(-1, len(columns))

@@ -43,7 +43,8 @@ def degrees_of_freedom(system: openmm.System) -> int:
 class Record:
     """One frame, in nm, ps, kJ/mol and K.
 
-    `box` is None when the System is not periodic, `forces` when they were not asked for.
+    `box` is None when the System is not periodic, `forces` when they were not asked for. Overdamped dynamics has no
+    momenta: there `kinetic_energy` is NaN, and `temperature` that of the last step's displacements, see `Recorder`.
     """
 
     positions: NDArray[np.float64]
@@ -69,6 +70,14 @@ class Recorder:
     single : openmm.Context, optional
         Where `context` holds replicas, a Context of one of them. Each record is taken in it, so that it is what
         OpenMM says of that replica alone.
+
+    Notes
+    -----
+    A step of overdamped dynamics (openmm.BrownianIntegrator) displaces a particle of mass m, at a friction γ, by
+    F Δt/(m γ) and by noise of the variance 2 k_B T Δt/(m γ) along each axis. The temperature of the displacements,
+    m γ ⟨Δx²⟩/(2 k_B Δt), is T and a share of the forces, which vanishes with Δt: in a harmonic well of the spring
+    constant k it is T/(1 − k Δt/(2 m γ)), as the variance of the position is that much too large. The same bounds
+    hold for it as for the temperature of velocities.
     """
 
     def __init__(self, context: openmm.Context, temperature: float, forces: bool, single: openmm.Context | None = None):
@@ -82,6 +91,13 @@ class Recorder:
             raise ValueError("nothing in the System can move: it has no degrees of freedom")
         # The kinetic temperature of f degrees of freedom fluctuates by √(2/f) of itself.
         self._highest_temperature = temperature * (10 + 30 * math.sqrt(2 / self._degrees_of_freedom))
+        integrator = context.getIntegrator()
+        self._overdamped = isinstance(integrator, openmm.BrownianIntegrator)
+        # OpenMM's velocities are then the displacements of the last step over Δt.
+        self._thermal_share = 1.0
+        if self._overdamped:
+            friction = integrator.getFriction().value_in_unit(unit.picosecond**-1)
+            self._thermal_share = friction * integrator.getStepSize().value_in_unit(unit.picosecond) / 2
 
     def advance(self, steps: int) -> list[Record]:
         """Integrate and take a record, or one of each replica.
@@ -129,7 +145,8 @@ class Recorder:
     def _problem(self, record: Record) -> str | None:
         if not np.isfinite(record.positions).all():
             return "positions are not finite"
-        if not math.isfinite(record.potential_energy + record.kinetic_energy):
+        # Of the temperature, because overdamped dynamics has no kinetic energy.
+        if not math.isfinite(record.potential_energy + record.temperature):
             return "the energy is not finite"
         if record.temperature > self._highest_temperature:
             return f"the temperature is {record.temperature:.4g} K, beyond {self._highest_temperature:.4g} K"
@@ -149,6 +166,6 @@ class Recorder:
             forces=forces,
             time=state.getTime().value_in_unit(unit.picosecond),
             potential_energy=state.getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole),
-            kinetic_energy=kinetic_energy,
-            temperature=2 * kinetic_energy / (self._degrees_of_freedom * _GAS_CONSTANT),
+            kinetic_energy=math.nan if self._overdamped else kinetic_energy,
+            temperature=2 * kinetic_energy * self._thermal_share / (self._degrees_of_freedom * _GAS_CONSTANT),
         )

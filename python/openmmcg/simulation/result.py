@@ -30,7 +30,8 @@ class RunResult:
     nanoseconds_per_day : float
         Simulated time per day at that speed, of all replicas together.
     mean_temperature, temperature_error : float
-        Over all frames and replicas, K, and its standard error by block averaging.
+        Over all frames and replicas, K, and its standard error by block averaging. Of overdamped dynamics, which has
+        no velocities, the temperature of displacements: above the thermostat's by what the time step is too long.
     stable : bool
         False when the run was stopped because energy, temperature or positions left all bounds.
     replicas : tuple of RunResult

@@ -30,7 +30,7 @@ def run(
     interval: float,
     equilibration: float = 0.0,
     time_step: float = 0.002,
-    ensemble: Literal["NVT", "NVE"] = "NVT",
+    ensemble: Literal["NVT", "NVE", "overdamped"] = "NVT",
     temperature: float = 300.0,
     friction: float = 1.0,
     seed: int = 0,
@@ -41,7 +41,7 @@ def run(
     resume: bool = True,
     progress: bool = True,
 ) -> RunResult:
-    """Simulate a System, from given positions and with velocities drawn at the temperature.
+    """Simulate a System, from given positions and with velocities drawn at the temperature (where it has velocities).
 
     Frames go to `path` (H5MD, positions not wrapped into the box), energies and temperatures to a CSV file
     beside it. The run may be stopped at any moment; called again with the same arguments, it goes on where it
@@ -72,13 +72,20 @@ def run(
         ps before, which leave no frames.
     time_step : float
         ps
-    ensemble : "NVT" or "NVE"
+    ensemble : "NVT", "NVE" or "overdamped"
         With the Langevin thermostat of OpenMM's LangevinMiddleIntegrator (Zhang et al., J. Phys. Chem. A 123,
-        6056 (2019)), or with its VerletIntegrator, at constant energy.
+        6056 (2019)), whose positions are distributed as those of BAOAB; with its VerletIntegrator, at constant energy;
+        or overdamped Langevin (Brownian) dynamics with its BrownianIntegrator, by the method of Euler and
+        Maruyama, dx = F/(m γ) dt + √(2 D dt) ξ with D = k_B T/(m γ) (Husic et al., J. Chem. Phys. 153, 194101
+        (2020), equation 13). That one samples NVT as well, without velocities. Its time step must be short against
+        the relaxation time m γ/k of the stiffest bond, of the spring constant k: the variance of the bond is wrong
+        by a factor of 1/(1 − k dt/(2 m γ)). The energies of its log have no kinetic part, and the temperatures are
+        those of displacements, see `RunResult`.
     temperature : float
         K, of the thermostat and of the velocities at the start.
     friction : float
-        1/ps, of the thermostat.
+        1/ps, of the thermostat. Overdamped dynamics knows only the product of mass and friction, and time scales
+        with it.
     seed : int
         Of velocities and thermostat.
     types : sequence [N] of int, optional
@@ -141,8 +148,8 @@ def run(
     equilibration_steps = _multiple(equilibration, time_step, "equilibration", "time_step", least=0)
     if temperature <= 0 or friction <= 0:
         raise ValueError(f"temperature and friction must be positive, not {temperature:g} K and {friction:g} 1/ps")
-    if ensemble not in ("NVT", "NVE"):
-        raise ValueError(f"ensemble must be 'NVT' or 'NVE', not {ensemble!r}")
+    if ensemble not in ("NVT", "NVE", "overdamped"):
+        raise ValueError(f"ensemble must be 'NVT', 'NVE' or 'overdamped', not {ensemble!r}")
     start = np.asarray(positions, dtype=np.float64)
     replicas = len(start) if start.ndim == 3 else None
     if replicas is None:
@@ -160,7 +167,7 @@ def run(
         "time_step": float(time_step),
         "ensemble": ensemble,
         "temperature": float(temperature),
-        "friction": float(friction) if ensemble == "NVT" else None,
+        "friction": None if ensemble == "NVE" else float(friction),
         "seed": int(seed),
     }
     whole, single = system, None
@@ -175,7 +182,8 @@ def run(
     def integrator() -> openmm.Integrator:
         if ensemble == "NVE":
             return openmm.VerletIntegrator(time_step)
-        thermostat = openmm.LangevinMiddleIntegrator(temperature, friction, time_step)
+        langevin = openmm.LangevinMiddleIntegrator if ensemble == "NVT" else openmm.BrownianIntegrator
+        thermostat = langevin(temperature, friction, time_step)
         thermostat.setRandomNumberSeed(simulation.random_seed(seed))
         return thermostat
 
@@ -186,7 +194,8 @@ def run(
                 place(single, start[replica])
     context = create_context(whole, integrator(), start.reshape(-1, 3), box, platform, threads)
     if not simulation.begun:
-        context.setVelocitiesToTemperature(temperature, simulation.random_seed(seed))
+        if ensemble != "overdamped":
+            context.setVelocitiesToTemperature(temperature, simulation.random_seed(seed))
         simulation.begin(
             context,
             temperature=temperature,

@@ -4,6 +4,7 @@ from openmmcg.fitting.boltzmann_inversion import BoltzmannInversion
 from openmmcg.fitting.cross_validation import CrossValidationResult, cross_validate
 from openmmcg.fitting.force_errors import ForceErrors, force_rmse
 from openmmcg.fitting.force_matching import ForceMatching, ForceMatchingResult
+from openmmcg.fitting.grid_search import GridPoint, GridSearchResult, grid_search
 
 __all__ = [
     "BoltzmannInversion",
@@ -11,6 +12,9 @@ __all__ = [
     "ForceErrors",
     "ForceMatching",
     "ForceMatchingResult",
+    "GridPoint",
+    "GridSearchResult",
     "cross_validate",
     "force_rmse",
+    "grid_search",
 ]

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from openmmcg.model_file import BeadType, describe_module
+from openmmcg.potentials.ensemble import Ensemble, find_spread_limit, spread_of
 from openmmcg.potentials.potential import CGPotential
 from openmmcg.potentials.priors import (
     CosineAngles,
@@ -31,6 +32,7 @@ __all__ = [
     "CGnet",
     "CosineAngles",
     "CosineCutoff",
+    "Ensemble",
     "ExponentialNormalBasis",
     "GaussianBasis",
     "HarmonicAngles",
@@ -46,7 +48,9 @@ __all__ = [
     "chain_pairs",
     "compile_network",
     "describe_module",
+    "find_spread_limit",
     "minimum_image",
+    "spread_of",
 ]
 
 _NEED_TORCH = {

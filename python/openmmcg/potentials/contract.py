@@ -65,6 +65,20 @@ def supply_pairs(network: nn.Module) -> NeighborListModule:
     return MoleculeModule(network) if hasattr(network, "molecule") else NeighborListModule(network)
 
 
+class _ScaledNetwork(nn.Module):
+    """A network times a factor."""
+
+    def __init__(self, network: nn.Module, factor: float) -> None:
+        super().__init__()
+        self.network = network
+        self.factor = factor
+        if hasattr(network, "molecule"):
+            self.register_buffer("molecule", network.molecule)  # type: ignore[arg-type]
+
+    def forward(self, displacements: Tensor, types: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        return self.factor * self.network(displacements, types, rows, columns)
+
+
 class _OwnNeighbors(nn.Module):
     """What the two modules below share."""
 
@@ -112,6 +126,11 @@ def script_and_compile(network: nn.Module) -> tuple[torch.jit.ScriptModule, tupl
     network = copy.deepcopy(network).to("cpu", torch.float32).eval()
     compiled = compile_network(network) if isinstance(network, FilterConvolutionNetwork) else None
     return torch.jit.script(supply_pairs(network)), compiled
+
+
+def scale_module(network: nn.Module, factor: float) -> torch.jit.ScriptModule:
+    """A network times a factor under the neighbor-list contract."""
+    return torch.jit.script(supply_pairs(_ScaledNetwork(network, float(factor))).eval())
 
 
 def load_module(content: bytes) -> torch.jit.ScriptModule:

@@ -14,7 +14,7 @@ import openmm
 from openmm import app, unit
 
 from openmmcg.model_file import BeadType, ModelFile, to_bytes
-from openmmcg.potentials.priors import Prior, add_priors, to_xml
+from openmmcg.potentials.priors import Prior, add_priors, scale_prior, to_xml
 
 if TYPE_CHECKING:
     import torch
@@ -114,6 +114,28 @@ class CGPotential:
             extras["compiled_network.json"], extras["compiled_network.bin"] = compiled
         return CGPotential.load(to_bytes(self.module, description, extras))
 
+    def scaled(self, factor: float, *, priors: bool = True) -> CGPotential:
+        """This potential with its energy times a factor; needs torch.
+
+        Parameters
+        ----------
+        factor
+            Of the energy, and so of all forces.
+        priors
+            Whether it is of the priors as well, or of the network alone.
+        """
+        from openmmcg.potentials.contract import scale_module
+
+        extras: dict[str, str | bytes] = {}
+        compiled = self.compile()
+        if compiled is not None:
+            extras["compiled_network.json"] = compiled[0]
+            extras["compiled_network.bin"] = scale_readout(*compiled, factor)
+        templates = [scale_prior(xml, factor) if priors else xml for xml in self._file.priors]
+        extras["priors.json"] = json.dumps(templates)
+        module = scale_module(self.network, factor)
+        return CGPotential.load(to_bytes(module, self._file.description, extras))
+
     @classmethod
     def load(cls, path: str | os.PathLike[str] | bytes) -> CGPotential:
         """Load a potential from its file, or from the bytes of one.
@@ -180,6 +202,11 @@ class CGPotential:
     def priors(self) -> list[openmm.Force]:
         """The priors, as OpenMM forces between bead types, see *Priors* in ``docs/design.md``."""
         return [openmm.XmlSerializer.deserialize(xml) for xml in self._file.priors]
+
+    @property
+    def prior_templates(self) -> list[str]:
+        """The priors as OpenMM XML."""
+        return self._file.priors
 
     @cached_property
     def module(self) -> torch.jit.ScriptModule:
@@ -341,6 +368,15 @@ class CGPotential:
         if unknown:
             raise ValueError(f"there are no bead types {sorted(unknown)}; there are {len(self.bead_types)}")
         return export_plain(self.network, path, types, self._file.description["cutoff"], periodic)
+
+
+def scale_readout(description: str, numbers: bytes, factor: float) -> bytes:
+    """The numbers of a compiled network whose energy is scaled: only its last operation, the readout, sees it."""
+    values = np.frombuffer(numbers, "<f4").copy()
+    readout = json.loads(description)["operations"][-1]
+    for array in (readout["weight"], readout["bias"]):
+        values[array["offset"] : array["offset"] + int(np.prod(array["shape"]))] *= np.float32(factor)
+    return values.tobytes()
 
 
 def _check_bead_types(kinds: Sequence[BeadType], number: int) -> None:

@@ -2,7 +2,16 @@
 
 from openmmcg.resumable import UnstableSimulationError, read_log
 from openmmcg.simulation.minimise import minimise
+from openmmcg.simulation.reporters import EnsembleReporter
 from openmmcg.simulation.result import RunResult, read_result
 from openmmcg.simulation.run import run
 
-__all__ = ["RunResult", "UnstableSimulationError", "minimise", "read_log", "read_result", "run"]
+__all__ = [
+    "EnsembleReporter",
+    "RunResult",
+    "UnstableSimulationError",
+    "minimise",
+    "read_log",
+    "read_result",
+    "run",
+]

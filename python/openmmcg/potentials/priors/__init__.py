@@ -3,7 +3,7 @@
 from openmmcg.potentials.priors.bonded import CosineAngles, HarmonicAngles, HarmonicBonds, PeriodicDihedrals
 from openmmcg.potentials.priors.importers import from_cgnet, from_mlcg, from_torchmd_cg
 from openmmcg.potentials.priors.repulsion import Repulsion, shortest_distances
-from openmmcg.potentials.priors.templates import Prior, PriorForces, add_priors, to_xml
+from openmmcg.potentials.priors.templates import Prior, PriorForces, add_priors, scale_prior, to_xml
 
 __all__ = [
     "CosineAngles",
@@ -17,6 +17,7 @@ __all__ = [
     "from_cgnet",
     "from_mlcg",
     "from_torchmd_cg",
+    "scale_prior",
     "shortest_distances",
     "to_xml",
 ]

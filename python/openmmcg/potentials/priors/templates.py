@@ -56,6 +56,22 @@ def to_xml(prior: Prior) -> str:
     return openmm.XmlSerializer.serialize(force)
 
 
+def scale_prior(xml: str, factor: float) -> str:
+    """A prior, as OpenMM XML, with its energy times a factor."""
+    force = openmm.XmlSerializer.deserialize(xml)
+    if hasattr(force, "setEnergyFunction"):
+        energy, *definitions = force.getEnergyFunction().split(";", 1)
+        force.setEnergyFunction(";".join([f"{factor!r}*({energy})", *definitions]))
+        return openmm.XmlSerializer.serialize(force)
+    term = _BONDED[type(force)][0]
+    constants = 6 if isinstance(force, openmm.RBTorsionForce) else 1  # the last parameters, which are energies
+    for index in range(getattr(force, f"getNum{term}s")()):
+        parameters = getattr(force, f"get{term}Parameters")(index)
+        scaled = [factor * constant for constant in parameters[-constants:]]
+        getattr(force, f"set{term}Parameters")(index, *parameters[:-constants], *scaled)
+    return openmm.XmlSerializer.serialize(force)
+
+
 def add_priors(
     system: openmm.System,
     templates: Iterable[str],

@@ -211,7 +211,8 @@ def _embedded(molecule: Chem.Mol, torsions: dict[_Torsion, float], seed: int) ->
         heavy = Chem.RemoveHs(with_hydrogens)
         index = {_named(atom): atom.GetIdx() for atom in heavy.GetAtoms()}
         for atoms, angle in torsions.items():
-            rdMolTransforms.SetDihedralDeg(heavy.GetConformer(), *(index[atom] for atom in atoms), angle)
+            first, second, third, fourth = (index[atom] for atom in atoms)
+            rdMolTransforms.SetDihedralDeg(heavy.GetConformer(), first, second, third, fourth, angle)
         places = heavy.GetConformer().GetPositions()
         distances = np.linalg.norm(places[:, None] - places, axis=-1)
         # Closer, a side chain may pass through a ring, out of which no minimisation leads.

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback
 
 from openmmcg import CGForce
 from openmmcg.fitting import ForceMatching, force_rmse
-from openmmcg.fitting.data import ForceDataset, join, split_frames
+from openmmcg.fitting.data import ForceDataset, split_frames
 from openmmcg.fitting.forces import network_forces
 from openmmcg.fitting.tabulated import tabulated_forces
 from openmmcg.frames import Frames, FrameWriter
@@ -132,7 +132,7 @@ def test_joined_frames_do_not_see_each_other(trajectory):
     with Frames(trajectory) as frames:
         data = ForceDataset(frames, range(3), CUTOFF, progress=False)
     separate = torch.cat([network_forces(network, data[i]) for i in range(3)])
-    together = network_forces(network, join([data[i] for i in range(3)]))
+    together = network_forces(network, data.__getitems__([0, 1, 2]))
     assert difference(together.detach().numpy(), separate.detach().numpy()) < 1e-6
 
 

@@ -11,7 +11,7 @@ from conftest import BOXES, Case, difference, energy_and_forces, system_of
 from openmm import app
 
 from openmmcg import CGForce, CGPotential
-from openmmcg.fitting import ForceMatching, force_rmse
+from openmmcg.fitting import BoltzmannInversion, ForceMatching, force_rmse
 from openmmcg.frames import Frames, FrameWriter
 from openmmcg.potentials import CGnet, chain_pairs
 
@@ -53,7 +53,7 @@ def features(network, chains):
 def energy(network, chains):
     """Energies of beads of chains ``[F, beads, 3]``, or of the chains one after the other."""
     positions = torch.as_tensor(chains).reshape(-1, 3)
-    rows, columns = chain_pairs(len(positions), len(MOLECULE))
+    rows, columns = chain_pairs(positions, len(MOLECULE))
     types = network.molecule.repeat(len(positions) // len(MOLECULE))
     return network(positions[columns] - positions[rows], types, rows, columns)
 
@@ -218,7 +218,7 @@ def test_a_molecule_wrapped_into_a_small_box_is_whole_again(potential):
     network = make_network()
     network.standardize(chains)
     mean = network.mean.clone()
-    network.standardize(chains - np.floor(chains / 0.7) * 0.7, [TIGHT] * 20)
+    network.standardize(chains - np.floor(chains / 0.7) * 0.7, np.tile(TIGHT, (20, 1, 1)))
     assert network.mean.numpy() == pytest.approx(mean.numpy(), abs=1e-6)
 
 
@@ -276,7 +276,7 @@ def trajectory(tmp_path_factory):
     random = np.random.default_rng(0)
     particles = {"names": [NAMES[kind] for kind in MOLECULE], "types": MOLECULE, "type_names": NAMES}
     masses = [KINDS[kind][1] for kind in MOLECULE]
-    with FrameWriter(path, **particles, masses=masses, temperature=300.0, bonds=BONDS) as writer:
+    with FrameWriter(path, **particles, masses=masses, temperature=300.0) as writer:
         for frame, chain in enumerate(random_chains(1, seed=3).repeat(200, 0)):
             positions = chain + random.normal(scale=0.02, size=chain.shape)
             # In a box, and across its faces.
@@ -307,6 +307,11 @@ def test_other_frames_are_refused_before_anything_is_written(trajectory, tmp_pat
     other = CGPotential(CGnet([0, 1, 2]), KINDS)
     with pytest.raises(ValueError, match="one molecule with the bead types"):
         force_rmse(other, trajectory, progress=False)
+
+
+def test_boltzmann_inversion_is_not_for_molecules():
+    with pytest.raises(ValueError, match="has no cutoff"):
+        BoltzmannInversion(CGPotential(CGnet([0, 0, 0]), KINDS[:1]))
 
 
 def test_a_topology_of_another_molecule_is_refused(potential):

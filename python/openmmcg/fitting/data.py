@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from contextlib import ExitStack, contextmanager
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 
@@ -16,6 +18,8 @@ from openmmcg._openmmcg import neighbor_pairs
 from openmmcg.frames import Frames
 from openmmcg.potentials.geometry import minimum_image
 from openmmcg.potentials.priors import Prior, PriorForces
+
+Paths: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[str]]"
 
 
 class Batch(NamedTuple):
@@ -41,7 +45,9 @@ class Batch(NamedTuple):
 
 
 class ForceDataset(Dataset):
-    """Frames with forces, held in memory; an element is a `Batch` of one frame.
+    """Frames with forces, held in memory; an element is a `Batch` of one frame, or of several.
+
+    Everything lies in arrays over all frames, so that a batch is taken out at once, however many frames it has.
 
     Parameters
     ----------
@@ -57,10 +63,18 @@ class ForceDataset(Dataset):
     progress : bool
         Whether to show a progress bar.
 
+    Attributes
+    ----------
+    mean_square_force : float
+        Of a component of the reference forces, (kJ/mol/nm)².
+    mean_square_delta : float
+        Of a component of the reference forces less those of the priors, (kJ/mol/nm)².
+
     Raises
     ------
     ValueError
-        There are no forces, a frame holds numbers that are not finite, or its box is too small for the cutoff.
+        No frame is selected, there are no forces, a frame holds numbers that are not finite, or its box is too small
+        for the cutoff.
     """
 
     def __init__(
@@ -71,8 +85,9 @@ class ForceDataset(Dataset):
         priors: Sequence[Prior] = (),
         progress: bool = True,
     ) -> None:
+        if not len(selection):
+            raise ValueError(f"no frames are selected of the {len(frames)} in {frames.path}")
         forces, boxes = frames.forces, frames.boxes
-        self.types = torch.from_numpy(frames.types)
         prior_forces = PriorForces(
             priors,
             frames.types.tolist(),
@@ -80,35 +95,111 @@ class ForceDataset(Dataset):
             periodic=boxes is not None,
             type_names=frames.type_names,
         )
-        self._frames = []
+        displacements, pairs, deltas = [], [], []
+        squares, delta_squares = 0.0, 0.0
         for index in tqdm(selection, "neighbours", unit="frame", disable=not progress, leave=False):
             positions, force = np.asarray(frames.positions[index], float), np.asarray(forces[index], float)
             for name, values in (("positions", positions), ("forces", force)):
                 if not np.isfinite(values).all():
-                    raise ValueError(f"frame {index} of {frames.path} has {name} that are not finite numbers")
+                    raise ValueError(
+                        f"frame {frames.indices[index]} of {frames.path} has {name} that are not finite numbers"
+                    )
             box = None if boxes is None else boxes[index]
             try:
                 rows, columns = _chain(len(positions)) if cutoff is None else neighbor_pairs(positions, box, cutoff)
             except ValueError as error:
-                raise ValueError(f"frame {index} of {frames.path}: {error}") from error
-            displacements = torch.from_numpy(positions[columns] - positions[rows])
-            displacements = minimum_image(displacements, torch.empty(0) if box is None else torch.tensor(box))
-            delta = torch.from_numpy(force - prior_forces(positions, box))
-            pairs = torch.from_numpy(np.stack([rows, columns]).astype(np.int32))
-            self._frames.append((displacements.float(), pairs, delta.float()))
+                raise ValueError(f"frame {frames.indices[index]} of {frames.path}: {error}") from error
+            separation = positions[columns] - positions[rows]
+            if box is not None:
+                separation = minimum_image(torch.from_numpy(separation), torch.tensor(box)).numpy()
+            delta = force - prior_forces(positions, box)
+            displacements.append(separation.astype(np.float32))
+            pairs.append(np.stack([rows, columns]).astype(np.int32))
+            deltas.append(delta.astype(np.float32))
+            squares += np.square(force).sum()
+            delta_squares += np.square(delta).sum()
+        self.mean_square_force = float(squares) / (len(selection) * frames.types.size * 3)
+        self.mean_square_delta = float(delta_squares) / (len(selection) * frames.types.size * 3)
+        beads = len(frames.types)
+        self._types = torch.from_numpy(np.tile(frames.types, len(selection)))
+        self._displacements = torch.from_numpy(np.concatenate(displacements))
+        self._pairs = torch.from_numpy(np.concatenate(pairs, axis=1))
+        self._forces = torch.from_numpy(np.concatenate(deltas))
+        # Where the beads and the pairs of each frame begin, and after the last one end.
+        self._beads = torch.arange(len(selection) + 1) * beads
+        self._edges = torch.from_numpy(np.cumsum([0] + [part.shape[1] for part in pairs]))
+
+    @classmethod
+    def concatenate(cls, datasets: Sequence[ForceDataset]) -> ForceDataset:
+        """The frames of several, one after the other; they may be of different molecules with the same bead types."""
+        if len(datasets) == 1:
+            return datasets[0]
+        whole = cls.__new__(cls)
+        for name in ("_types", "_displacements", "_forces"):
+            setattr(whole, name, torch.cat([getattr(part, name) for part in datasets]))
+        whole._pairs = torch.cat([part._pairs for part in datasets], 1)
+        for name in ("_beads", "_edges"):
+            counts = torch.cat([getattr(part, name).diff() for part in datasets])
+            setattr(whole, name, nn.functional.pad(counts.cumsum(0), (1, 0)))
+        components = [part.components for part in datasets]
+        for name in ("mean_square_force", "mean_square_delta"):
+            setattr(whole, name, float(np.average([getattr(part, name) for part in datasets], weights=components)))
+        return whole
+
+    @property
+    def components(self) -> int:
+        """Number of force components."""
+        return self._forces.numel()
 
     def __len__(self) -> int:
-        return len(self._frames)
+        return len(self._beads) - 1
 
     def __getitem__(self, index: int) -> Batch:
-        displacements, pairs, forces = self._frames[index]
-        rows, columns = pairs.long()
-        return Batch(displacements, self.types, rows, columns, forces)
+        beads, edges = (slice(*offsets[index : index + 2].tolist()) for offsets in (self._beads, self._edges))
+        rows, columns = self._pairs[:, edges].long()
+        return Batch(self._displacements[edges], self._types[beads], rows, columns, self._forces[beads])
 
-    def force_scale(self) -> float:
-        """Root mean square of a force component, kJ/mol/nm."""
-        squares = [float(forces.square().mean()) for _, _, forces in self._frames]
-        return float(np.sqrt(np.mean(squares)))
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """Several frames as one graph; what torch's DataLoader asks for a batch."""
+        if len(indices) == 1:
+            return self[indices[0]]
+        chosen = torch.as_tensor(indices)
+        beads, starts, _ = _ranges(self._beads, chosen)
+        edges, _, counts = _ranges(self._edges, chosen)
+        rows, columns = self._pairs.index_select(1, edges).long() + torch.repeat_interleave(starts, counts)
+        return Batch(
+            self._displacements.index_select(0, edges),
+            self._types.index_select(0, beads),
+            rows,
+            columns,
+            self._forces.index_select(0, beads),
+        )
+
+
+def _ranges(offsets: Tensor, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Indices of all that belongs to some frames, where each frame's begin among them, and how many each has."""
+    firsts = offsets.index_select(0, frames)
+    counts = offsets.index_select(0, frames + 1) - firsts
+    starts = counts.cumsum(0) - counts
+    return torch.repeat_interleave(firsts - starts, counts) + torch.arange(int(counts.sum())), starts, counts
+
+
+@contextmanager
+def open_frames(paths: Paths) -> Iterator[list[Frames]]:
+    """Open one file or several, with bead types that are indices into the names of all, in order of appearance.
+
+    Raises
+    ------
+    ValueError
+        There is no file.
+    """
+    with ExitStack() as stack:
+        several = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+        files = [stack.enter_context(Frames(path)) for path in several]
+        if not files:
+            raise ValueError("force matching needs at least one file of frames")
+        names = list(dict.fromkeys(name for file in files for name in file.type_names))
+        yield [file.with_type_names(names) for file in files]
 
 
 def check_molecule(frames: Frames, molecule: Sequence[int] | None) -> None:
@@ -129,20 +220,6 @@ def check_molecule(frames: Frames, molecule: Sequence[int] | None) -> None:
 
 def _chain(beads: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return np.arange(beads - 1), np.arange(1, beads)
-
-
-def join(frames: Sequence[Batch]) -> Batch:
-    """Several frames as one graph."""
-    if len(frames) == 1:
-        return frames[0]
-    starts = np.cumsum([0] + [len(frame.types) for frame in frames])
-    return Batch(
-        torch.cat([frame.displacements for frame in frames]),
-        torch.cat([frame.types for frame in frames]),
-        torch.cat([frame.rows + int(start) for frame, start in zip(frames, starts, strict=False)]),
-        torch.cat([frame.columns + int(start) for frame, start in zip(frames, starts, strict=False)]),
-        torch.cat([frame.forces for frame in frames]),
-    )
 
 
 class EpochShuffle(Sampler[int]):
@@ -184,3 +261,28 @@ def split_frames(number: int, validation_fraction: float, split: str, seed: int)
     if split == "random":
         order = np.random.default_rng(seed).permutation(number).tolist()
     return sorted(order[:-count]), sorted(order[-count:])
+
+
+def split_folds(number: int, folds: int, split: str, seed: int) -> list[list[int]]:
+    """The frames that each fold of a cross-validation holds out, out of a number of them; each frame once.
+
+    ``"blocks"`` holds out stretches of the trajectory, ``"random"`` frames drawn at random.
+
+    Raises
+    ------
+    ValueError
+        An argument is out of range, or a fold would be empty.
+
+    Examples
+    --------
+    >>> split_folds(7, 3, "blocks", 0)
+    [[0, 1, 2], [3, 4], [5, 6]]
+    """
+    if split not in ("blocks", "random"):
+        raise ValueError(f"unknown split '{split}' into folds; known are blocks and random")
+    if folds < 2:
+        raise ValueError(f"cross-validation needs at least two folds, got {folds}")
+    if number < folds:
+        raise ValueError(f"{number} frames are too few for {folds} folds, some would be without data; use fewer folds")
+    order = np.arange(number) if split == "blocks" else np.random.default_rng(seed).permutation(number)
+    return [sorted(part.tolist()) for part in np.array_split(order, folds)]

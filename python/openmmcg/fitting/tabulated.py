@@ -20,8 +20,8 @@ from openmmcg.potentials.networks import Filter, FilterConvolutionNetwork, activ
 
 # Filters and their slopes are interpolated linearly, which is far more exact than training data are.
 _CELLS = 512
-# With more types than these, sums over the neighbours of each type cost more than they save.
-_MOST_TYPES = 4
+# With fewer pairs than these for each bead and type, sums over the neighbours of each type cost more than they save.
+_FEWEST_PAIRS = 6
 
 
 def tabulated_forces(
@@ -122,7 +122,7 @@ class _Forces:
 
     def convolution(self, value: _Value, filter: Filter) -> _Value:
         filters, slopes = self._tabulate(filter)
-        if value.of_types and self.number_of_types <= _MOST_TYPES:
+        if value.of_types and len(self.rows) >= _FEWEST_PAIRS * self.number_of_types * len(self.types):
             return self._convolution_of_types(value.features, filters, slopes)
         features = self._of_beads(value)
         pairs = self.rows, self.columns

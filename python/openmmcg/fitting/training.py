@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchmetrics import MeanSquaredError
 
-from openmmcg.fitting.data import Batch, EpochShuffle, ForceDataset, join
+from openmmcg.fitting.data import Batch, EpochShuffle, ForceDataset
 from openmmcg.fitting.forces import network_forces
 from openmmcg.potentials.networks import CGnet
 
@@ -40,20 +40,31 @@ class ForceLearning(lightning.LightningModule):
         Of AdamW.
     force_scale : float
         Root mean square of a force component, kJ/mol/nm.
+    learning_rate_decay : float, optional
+        The learning rate falls by this factor after each epoch instead.
     """
 
-    def __init__(self, network: nn.Module, learning_rate: float, weight_decay: float, force_scale: float) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        learning_rate: float,
+        weight_decay: float,
+        force_scale: float,
+        learning_rate_decay: float | None = None,
+    ) -> None:
         super().__init__()
         self.network = network
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.force_scale = force_scale
-        self.training_error = MeanSquaredError(squared=False)
-        self.validation_error = MeanSquaredError(squared=False)
+        self.learning_rate_decay = learning_rate_decay
+        # Where noise dominates, what is learned shows in the last digits.
+        self.training_error = MeanSquaredError(squared=False).set_dtype(torch.float64)
+        self.validation_error = MeanSquaredError(squared=False).set_dtype(torch.float64)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         forces = network_forces(self.network, batch)
-        self.training_error.update(forces.detach(), batch.forces)
+        self.training_error.update(forces.detach().double(), batch.forces.double())
         self.log("training_force_rmse", self.training_error, on_step=False, on_epoch=True, batch_size=1)
         return nn.functional.mse_loss(forces, batch.forces) / self.force_scale**2
 
@@ -62,13 +73,19 @@ class ForceLearning(lightning.LightningModule):
             self.network.project()
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        self.validation_error.update(network_forces(self.network, batch), batch.forces)
+        self.validation_error.update(network_forces(self.network, batch).double(), batch.forces.double())
         self.log(MONITOR, self.validation_error, on_epoch=True, prog_bar=True, batch_size=1)
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        schedules = torch.optim.lr_scheduler
+        if self.learning_rate_decay is not None:
+            return {
+                "optimizer": optimizer,
+                "lr_scheduler": schedules.ExponentialLR(optimizer, self.learning_rate_decay),
+            }
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=steps, pct_start=0.05)
+        schedule = schedules.OneCycleLR(optimizer, self.learning_rate, total_steps=steps, pct_start=0.05)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
@@ -76,11 +93,15 @@ def make_loaders(
     training: ForceDataset, validation: ForceDataset, batch_size: int, seed: int
 ) -> tuple[DataLoader, DataLoader]:
     """Batches of frames to train on, in an order of their own each epoch, and to validate on."""
-    options: dict[str, Any] = {"batch_size": batch_size, "collate_fn": join}
+    options: dict[str, Any] = {"batch_size": batch_size, "collate_fn": _as_it_is}
     return (
         DataLoader(training, sampler=EpochShuffle(len(training), seed), **options),
         DataLoader(validation, **options),
     )
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
 
 
 def make_trainer(

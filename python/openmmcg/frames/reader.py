@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,32 @@ class Frames:
         chosen._frames = self._frames[indices if indices.size else slice(0)]
         chosen.positions = chosen._array("position", "length")
         return chosen
+
+    @property
+    def indices(self) -> NDArray[np.int64]:
+        """Which frames of the file these are, ``[frames]``."""
+        return self._frames
+
+    def with_type_names(self, names: Sequence[str]) -> Frames:
+        """The same frames, with types that are indices into other names, for example those of several files.
+
+        Parameters
+        ----------
+        names
+            At least those of the types that there are.
+
+        Raises
+        ------
+        ValueError
+            A particle is of a type that is not among them.
+        """
+        unknown = sorted({self.type_names[kind] for kind in self.types} - set(names))
+        if unknown:
+            raise ValueError(f"{self.path} has beads of the types {unknown}; known are {list(names)}")
+        renamed = copy.copy(self)
+        renamed.__dict__["types"] = np.array([names.index(self.type_names[kind]) for kind in self.types], np.int64)
+        renamed.__dict__["type_names"] = list(names)
+        return renamed
 
     @property
     def number_of_particles(self) -> int:

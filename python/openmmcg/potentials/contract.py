@@ -56,7 +56,7 @@ class MoleculeModule(NeighborListModule):
 
     def forward(self, positions: Tensor, box: Tensor, types: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Energy in kJ/mol of one molecule, or of several that do not see each other; a float64 scalar."""
-        rows, columns = chain_pairs(positions.shape[0], len(self.network.molecule))  # type: ignore[arg-type]
+        rows, columns = chain_pairs(positions, len(self.network.molecule))  # type: ignore[arg-type]
         return self.energy(positions, box, types, rows, columns)
 
 

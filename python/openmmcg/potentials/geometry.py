@@ -38,28 +38,30 @@ def minimum_image(displacements: Tensor, box: Tensor) -> Tensor:
     return displacements
 
 
-def chain_pairs(number: int, beads: int) -> tuple[Tensor, Tensor]:
-    """Each bead and the next one of its molecule: what a network of a whole molecule takes instead of neighbours.
+def chain_pairs(positions: Tensor, beads: int) -> tuple[Tensor, Tensor]:
+    """Each bead and the next one of its molecule: the pairs that a network of a whole molecule takes.
 
     Parameters
     ----------
-    number
-        Beads of all molecules, one molecule after the other; what is left over is of none.
-    beads
+    positions : Tensor, shape [N, 3]
+        Of the beads, one molecule after the other; beads left over at the end are in no pair.
+    beads : int
         Of one molecule.
 
     Returns
     -------
     rows, columns : Tensor, shape [E]
-        int64
+        int64, where the positions are.
 
     Examples
     --------
     Two molecules of three beads:
 
-    >>> rows, columns = chain_pairs(6, 3)
+    >>> import torch
+    >>> rows, columns = chain_pairs(torch.zeros(6, 3), 3)
     >>> rows.tolist(), columns.tolist()
     ([0, 1, 3, 4], [1, 2, 4, 5])
     """
-    rows = torch.arange(number - number % beads).view(-1, beads)[:, :-1].flatten()
+    number = positions.shape[0]
+    rows = torch.arange(number - number % beads, device=positions.device).view(-1, beads)[:, :-1].flatten()
     return rows, rows + 1

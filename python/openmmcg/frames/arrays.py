@@ -76,8 +76,8 @@ def write_frames(
     >>> units = {"length_unit": "angstrom", "force_unit": "kcal/mol/angstrom"}
     >>> write_frames(path, np.ones((5, 2, 3)), np.ones((5, 2, 3)), **beads, temperature=300.0, bonds=[(0, 1)], **units)
     >>> with Frames(path) as frames:
-    ...     len(frames), frames.positions[0][0].round(3).tolist(), frames.forces[0][0].round(3).tolist()
-    (5, [0.1, 0.1, 0.1], [41.84, 41.84, 41.84])
+    ...     len(frames), round(float(frames.positions[0].max()), 3), round(float(frames.forces[0].max()), 3)
+    (5, 0.1, 41.84)
     """
     path = Path(path)
     nanometres = _factor(length_unit, _NANOMETRES, "length_unit")

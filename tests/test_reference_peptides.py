@@ -26,6 +26,11 @@ def hairpin():
     return chignolin()
 
 
+@pytest.fixture(scope="module")
+def strand():
+    return chignolin(conformation="extended")
+
+
 def trajectory(peptide):
     return mdtraj.Trajectory(peptide.positions[None], mdtraj.Topology.from_openmm(peptide.topology))
 
@@ -92,8 +97,8 @@ def test_chignolin_is_cln025_with_charged_termini(hairpin):
 
 
 @pytest.mark.parametrize("conformation", ["hairpin", "extended"])
-def test_chignolin_is_sound_wherever_it_starts(conformation, hairpin):
-    peptide = hairpin if conformation == "hairpin" else chignolin(conformation="extended")
+def test_chignolin_is_sound_wherever_it_starts(conformation, hairpin, strand):
+    peptide = hairpin if conformation == "hairpin" else strand
     frame = trajectory(peptide)
     for residue in peptide.topology.residues():
         if residue.name != "GLY":
@@ -106,9 +111,7 @@ def test_chignolin_is_sound_wherever_it_starts(conformation, hairpin):
     assert mdtraj.compute_distances(frame, bonded).max() < 0.2
 
 
-def test_the_hairpin_has_the_hydrogen_bonds_of_the_folded_state_and_the_strand_has_none(hairpin):
-    strand = chignolin(conformation="extended")
-
+def test_the_hairpin_has_the_hydrogen_bonds_of_the_folded_state_and_the_strand_has_none(hairpin, strand):
     def distance(peptide, *atoms):
         place = {(int(atom.residue.id), atom.name): peptide.positions[atom.index] for atom in peptide.topology.atoms()}
         return np.linalg.norm(place[atoms[0]] - place[atoms[1]])

@@ -81,13 +81,13 @@ class DensityOfStates:
         mean = np.asarray(self.mean, dtype=np.float64)
         if mean.ndim not in (1, 2) or mean.size == 0:
             raise ValueError(
-                f"means have the shape {list(mean.shape)}; give [frames] or [frames, molecules], not empty"
+                f"means have the shape {list(mean.shape)}; give [frames] or [frames, molecules], no empty ones"
             )
         deviation = np.asarray(self.standard_deviation, dtype=np.float64)
         if deviation.ndim and deviation.shape != mean.shape:
             raise ValueError(
-                f"there are means of shape {list(mean.shape)} and standard deviations of shape {list(deviation.shape)}; "
-                "give one for each"
+                f"there are means of shape {list(mean.shape)} and standard deviations of shape "
+                f"{list(deviation.shape)}; give one for each"
             )
         if not (np.isfinite(mean).all() and np.isfinite(deviation).all() and (deviation >= 0).all()):
             raise ValueError(

@@ -128,8 +128,8 @@ def test_molecules_of_one_frame_stay_in_one_block():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((np.zeros(0),), "or empty"),
-        ((np.zeros((2, 2, 2)),), r"are not \[frames\] or \[frames, molecules\]"),
+        ((np.zeros(0),), "no empty ones"),
+        ((np.zeros((2, 2, 2)),), r"give \[frames\] or \[frames, molecules\]"),
         ((np.zeros(20), np.ones(19)), r"shape \[20\] and standard deviations of shape \[19\]"),
         ((np.array([0.0, np.nan]), 1.0, 2), "must be finite"),
         ((np.zeros(20), -1.0), "not negative"),

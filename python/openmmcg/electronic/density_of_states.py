@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,8 +31,8 @@ _BISECTIONS = 60  # halve an interval down to rounding
 class Estimate(NamedTuple):
     """A number, or an array of them, with its standard error."""
 
-    value: FloatArray
-    error: FloatArray
+    value: Any
+    error: Any
 
 
 @dataclass(frozen=True)

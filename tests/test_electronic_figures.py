@@ -89,7 +89,7 @@ def test_densities_of_states_are_drawn_with_their_tails(predicted, tmp_path):
     figure = draw.density_of_states({"all-atom": reference, "predicted": mixture, "means alone": mixture.means_alone()})
     linear, logarithmic = figure.axes
     assert (linear.get_yscale(), logarithmic.get_yscale()) == ("linear", "log")
-    name, *others = labels_of(linear)
+    name, *others = (text.get_text() for text in figure.legends[0].get_texts())
     assert name == "all-atom"
     overlap = mixture.overlap(reference).value
     assert others[0] == f"predicted, overlap {overlap:.3f}" and overlap > 0.95

@@ -253,7 +253,7 @@ def density_of_states(states: Mapping[str, DensityOfStates], bins: int = 40) -> 
     for axes in panels:
         axes.set(xlabel="energy E (eV)", xlim=(edges[0], edges[-1]))
     linear.set_ylabel("density of states p(E) (1/eV)")
-    linear.legend(frameon=False, fontsize="small")
+    figure.legend(*linear.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
     return figure
 
 

@@ -1,11 +1,13 @@
 """What is written along a trajectory is what the predictor says of its frames, and nothing of it is lost."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import openmm
@@ -312,3 +314,15 @@ def test_predictions_of_something_else_are_not_mixed_in(trajectory, tmp_path):
         run.reporters.append(reporter)
         with pytest.raises(ValueError, match="predictions of 2 molecules, not of 1"):
             run.step(10)
+
+
+def test_the_benchmark_writes_what_it_prints(tmp_path):
+    program = Path(__file__).resolve().parents[1] / "benchmarks" / "electronic_reporter.py"
+    options = ["--inducing-points", "20", "--members", "1", "--reports", "3", "--json", "rows.json"]
+    done = subprocess.run([sys.executable, program, *options], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["potential"] for row in rows] == ["tabulated", "harmonic"]
+    for row in rows:
+        assert row["predictions_per_second_together"] > row["predictions_per_second_one_by_one"] > 0
+        assert f"{row['predictions_per_second_together']:.0f}" in done.stdout and row["share_at_once"] > 0

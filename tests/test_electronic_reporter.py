@@ -202,6 +202,27 @@ def test_a_killed_run_leaves_a_file_to_go_on_with(tmp_path):
     np.testing.assert_array_equal(after.mean[:5], before.mean[:5])
 
 
+def test_a_full_disk_leaves_whole_frames_and_room_lets_it_go_on(tmp_path):
+    """What could not be written is kept and written when there is room."""
+    path = tmp_path / "e.csv"
+    limit = "import resource; limit = lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, -1)); limit(2000)"
+    end = """
+reporter = run.reporters[0]
+try:
+    reporter.flush()
+except OSError as error:
+    print(error, file=sys.stderr)
+assert 1 == len(read_predictions(reporter.path))
+limit(-1)
+reporter.flush()
+"""
+    program = RUN.format(folder=os.path.dirname(__file__), path=str(path), delay=1000.0, steps=1000, end=end)
+    done = subprocess.run([sys.executable, "-c", limit + program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "predictions of 99 frames could not be written to" in done.stderr
+    assert len(read_predictions(path)) == 100
+
+
 def test_positions_that_are_not_finite_stop_the_run_and_spare_the_reports_before(tmp_path):
     run = simulation()
     reporter = ElectronicReporter(tmp_path / "e.csv", 10, Stretch(), delay=1000.0)

@@ -7,6 +7,7 @@ continued.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import weakref
@@ -215,9 +216,9 @@ class _Queue:
 
     def write(self) -> None:
         if self._times:
-            times, positions = np.array(self._times), np.array(self._positions)
+            _append(self.path, np.array(self._times), self.predictor, np.array(self._positions))
+            # Only now: what could not be written is tried again.
             self._times, self._positions = [], []
-            _append(self.path, times, self.predictor, positions)
         self._due = perf_counter() + self._delay
 
 
@@ -314,9 +315,20 @@ def _append(path: Path, times: FloatArray, predictor: Predictor, positions: Floa
     )
     text = io.StringIO()
     np.savetxt(text, table, delimiter=",", fmt=["%.12g", "%d", *["%.9g"] * (table.shape[1] - 2)])
-    with open(path, "a", encoding="utf-8") as file:
-        header = ",".join(_columns(latent.shape[1])) + "\n" if file.tell() == 0 else ""
-        file.write(header + text.getvalue())
+    with open(path, "ab", buffering=0) as file:
+        end = file.tell()
+        header = "" if end else ",".join(_columns(latent.shape[1])) + "\n"
+        data = (header + text.getvalue()).encode()
+        try:
+            if file.write(data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            file.truncate(end)
+            raise OSError(
+                error.errno,
+                f"predictions of {frames} frames could not be written to {path} ({error.strerror}); those before are "
+                "kept, make room and go on",
+            ) from error
 
 
 def _keep(path: Path, lines: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -35,6 +37,12 @@ def check_training_data(positions: ArrayLike, energies: ArrayLike, folds: int = 
     if np.ptp(labels) == 0:
         raise ValueError(f"all {len(labels)} energies are {labels[0]}: there is nothing to learn")
     return places, labels
+
+
+def check_bead_names(names: Sequence[str] | None, beads: int) -> None:
+    """Raise ValueError where there are names, but not as many as beads."""
+    if names is not None and len(names) != beads:
+        raise ValueError(f"there are {len(names)} bead names for {beads} beads")
 
 
 def fold_slices(frames: int, folds: int) -> list[slice]:

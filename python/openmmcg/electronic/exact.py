@@ -1,4 +1,4 @@
-"""Exact Gaussian processes: for small data, and to compare with. Their error bars come from one noise for all frames."""
+"""Exact Gaussian processes, for small data and to compare with: one noise for all frames."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.linalg import solve_triangular
 from tqdm import tqdm
 
-from openmmcg.electronic.data import check_training_data, standardisation
+from openmmcg.electronic.data import check_bead_names, check_training_data, standardisation
 from openmmcg.electronic.features import DistanceFeatures
 from openmmcg.electronic.gaussian_process import ExactProcess
 from openmmcg.electronic.predictor import DenseLayers, DKLPredictor, Member
@@ -92,6 +92,7 @@ class ExactProcessTraining:
         places, labels = check_training_data(positions, energies)
         features = DistanceFeatures(places.shape[1], self.features, self.pairs)
         values = features(places)
+        check_bead_names(bead_names, features.beads)
         feature_mean, feature_scale, energy = standardisation(values, labels)
         inputs = (values - feature_mean) / feature_scale
         targets = (labels - energy[0]) / energy[1]

@@ -1,4 +1,4 @@
-"""Gaussian processes in GPyTorch: approximate ones with inducing points, whose noise depends on the place, and exact ones."""
+"""Gaussian processes in GPyTorch: approximate ones, whose noise depends on the place, and exact ones."""
 
 from __future__ import annotations
 
@@ -53,8 +53,9 @@ class LatentNoise(gpytorch.likelihoods.Likelihood):
 
     def __init__(self, dimensions: int, hidden: int = 16) -> None:
         super().__init__()
-        self.log_variance = nn.Sequential(nn.Linear(dimensions, hidden), nn.ELU(), nn.Linear(hidden, 1))
-        nn.init.constant_(self.log_variance[2].bias, -1.0)
+        last = nn.Linear(hidden, 1)
+        nn.init.constant_(last.bias, -1.0)
+        self.log_variance = nn.Sequential(nn.Linear(dimensions, hidden), nn.ELU(), last)
 
     def noise(self, places: Tensor) -> Tensor:
         """Variance of the noise ``[frames]`` at places ``[frames, dimensions]``."""

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from openmmcg.electronic.calibration import Recalibration
+from openmmcg.electronic.data import check_bead_names
 from openmmcg.electronic.features import DistanceFeatures
 
 Array = NDArray[np.float64]
@@ -25,7 +26,7 @@ Array = NDArray[np.float64]
 FORMAT = "openmm-cg electronic predictor"
 FORMAT_VERSION = 1
 FARTHEST = 25.0  # standard deviations of the training frames; the typical frame of another map is beyond
-BLOCK = 2_000_000  # numbers in the largest array of a block of frames
+BLOCK = 1_000_000  # numbers in the largest array of a block of frames
 
 
 class VarianceParts(NamedTuple):
@@ -42,8 +43,8 @@ class VarianceParts(NamedTuple):
         Variance of the noise (σ² in the paper): what the beads do not tell of the atoms.
     """
 
-    sigma_K: Array
-    sigma_S: Array
+    sigma_K: Array  # noqa: N815
+    sigma_S: Array  # noqa: N815
     sigma: Array
 
 
@@ -204,8 +205,7 @@ class DKLPredictor:
     ) -> None:
         if not members:
             raise ValueError("a predictor needs at least one member")
-        if bead_names is not None and len(bead_names) != features.beads:
-            raise ValueError(f"there are {len(bead_names)} bead names for {features.beads} beads")
+        check_bead_names(bead_names, features.beads)
         self.features = features
         self.members = list(members)
         self.bead_names = None if bead_names is None else list(bead_names)
@@ -233,14 +233,14 @@ class DKLPredictor:
         largest = max(max(len(member.inducing_points), features.shape[1]) for member in self.members)
         size = max(1, BLOCK // largest)
         # At least one block, so that no frames give empty arrays.
-        blocks = [self._mixture(features[start : start + size]) for start in range(0, max(len(features), 1), size)]
+        starts = range(0, max(len(features), 1), size)
+        blocks = [self._mixture(features[start : start + size]) for start in starts]
+        parts = zip(*(block.variance_parts for block in blocks), strict=True)
         return Prediction(
             np.concatenate([block.mean for block in blocks]),
             np.concatenate([block.standard_deviation for block in blocks]),
             np.concatenate([block.latent for block in blocks]),
-            VarianceParts(
-                *(np.concatenate(part) for part in zip(*(block.variance_parts for block in blocks), strict=True))
-            ),
+            VarianceParts(*map(np.concatenate, parts)),
         )
 
     def sample(self, positions: ArrayLike, draws: int = 1, seed: int = 0) -> Array:
@@ -288,7 +288,7 @@ class DKLPredictor:
             "members": len(self.members),
             "provenance": self.provenance,
         }
-        arrays = {
+        arrays: dict[str, Any] = {
             f"{number}.{name}": array
             for number, member in enumerate(self.members)
             for name, array in member.to_arrays().items()
@@ -317,7 +317,7 @@ class DKLPredictor:
                 arrays = {name: archive[name] for name in archive.files if name != "description"}
         except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(
-                f"'{source}' is no predictor written by DKLPredictor.save, or is damaged: {error}"
+                f"'{source}' is damaged, or was not written by DKLPredictor.save: {error}"
             ) from error
         if description.get("format") != FORMAT:
             raise ValueError(f"'{source}' is not an {FORMAT}: its format is {description.get('format')!r}")

@@ -1,4 +1,4 @@
-"""Training of DKL-ECG: cross-validation folds, each a deep kernel and an approximate Gaussian process learned together."""
+"""Training of DKL-ECG: folds of a cross-validation, in each of which a deep kernel is learned."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from openmmcg.electronic.calibration import Scores, recalibrate, scores
-from openmmcg.electronic.data import check_training_data, fold_slices, standardisation
+from openmmcg.electronic.data import check_bead_names, check_training_data, fold_slices, standardisation
+from openmmcg.electronic.deep_kernel import DeepKernel
 from openmmcg.electronic.features import DistanceFeatures
-from openmmcg.electronic.gaussian_process import ApproximateProcess, LatentNoise
-from openmmcg.electronic.kernel_network import KernelNetwork, batch_divergence, draw_latent
-from openmmcg.electronic.predictor import DenseLayers, DKLPredictor, Member
+from openmmcg.electronic.kernel_network import batch_divergence, draw_latent
+from openmmcg.electronic.predictor import DKLPredictor
 
 CHECKS = 40  # how often the held-out frames are looked at
 WARM_UP = 0.2  # fraction of the steps in which the learning rate rises
@@ -122,7 +122,7 @@ class DKLTraining:
         pairs: Sequence[Sequence[int]] | None = None,
         widths: Sequence[int] = (80, 40, 20, 10),
         latent: int = 6,
-        inducing_points: int = 200,
+        inducing_points: int = 100,
         stochastic: bool = True,
         latent_regularisation: float = 0.0,
         steps: int = 1000,
@@ -204,6 +204,7 @@ class DKLTraining:
         places, labels = check_training_data(positions, energies, folds)
         features = DistanceFeatures(places.shape[1], self.features, self.pairs)
         values = features(places)
+        check_bead_names(bead_names, features.beads)
         settings = {**self.settings, "folds": folds, "features": features.describe(), "data": _digest(values, labels)}
         folder = None if directory is None else Path(directory).expanduser()
         found: list[Fold] = []
@@ -249,7 +250,8 @@ class DKLTraining:
         mask = torch.from_numpy(trained)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1000 * self.settings["seed"] + number)
-            kernel = _DeepKernel(inputs[mask], self.settings)
+            structure = {name: self.settings[name] for name in ("widths", "latent", "inducing_points")}
+            kernel = DeepKernel(inputs[mask], **structure)
             steps = self._optimise(kernel, (inputs[mask], targets[mask]), (inputs[~mask], targets[~mask]), bar.update)
         member = kernel.export(feature_mean, feature_scale, energy)
         raw = member.predict(values[held_out])
@@ -273,7 +275,7 @@ class DKLTraining:
 
     def _optimise(
         self,
-        kernel: _DeepKernel,
+        kernel: DeepKernel,
         training: tuple[Tensor, Tensor],
         validation: tuple[Tensor, Tensor],
         advance: Callable[[int], Any],
@@ -287,7 +289,7 @@ class DKLTraining:
             {"params": kernel.network.parameters(), "weight_decay": settings["weight_decay"]},
             {"params": [*kernel.process.parameters(), *kernel.noise.parameters()], "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.AdamW(groups, settings["learning_rate"])
+        optimizer = torch.optim.AdamW(groups, settings["learning_rate"], fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, settings["learning_rate"], total_steps=steps, pct_start=WARM_UP
         )
@@ -319,93 +321,6 @@ class DKLTraining:
             raise RuntimeError("the training diverged: lower learning_rate, and check the energies for outliers")
         kernel.load_state_dict(best_state)
         return best_step
-
-
-class _DeepKernel(nn.Module):
-    """Network, process and noise, all in standardised units."""
-
-    def __init__(self, inputs: Tensor, settings: dict[str, Any]) -> None:
-        super().__init__()
-        self.network = KernelNetwork(inputs.shape[1], settings["widths"], settings["latent"])
-        with torch.no_grad():
-            # Latent places begin with unit variance, where the kernel's first lengths fit.
-            places = self.network(inputs)[0]
-            self.network.mean.weight /= places.std(0)[:, None]
-            self.network.mean.bias.sub_(places.mean(0)).div_(places.std(0))
-            places = self.network(inputs)[0]
-        chosen = torch.randperm(len(places))[: settings["inducing_points"]]
-        self.process = ApproximateProcess(places[chosen].clone())
-        self.noise = LatentNoise(settings["latent"])
-
-    def copy_state(self) -> dict[str, Tensor]:
-        return {name: tensor.clone() for name, tensor in self.state_dict().items()}
-
-    @torch.no_grad()
-    def predict(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance at the latent means, as GPyTorch computes them."""
-        self.eval()
-        latent = self.network(inputs)[0]
-        distribution = self.process(latent)
-        variance = distribution.variance + self.noise.noise(latent)
-        self.train()
-        return distribution.mean, variance
-
-    def log_likelihood(self, inputs: Tensor, targets: Tensor) -> float:
-        """Mean logarithm of the predictive density."""
-        mean, variance = self.predict(inputs)
-        return float(torch.distributions.Normal(mean, variance.sqrt()).log_prob(targets).mean())
-
-    @torch.no_grad()
-    def export(
-        self,
-        feature_mean: NDArray[np.float64],
-        feature_scale: NDArray[np.float64],
-        energy: NDArray[np.float64],
-        recalibration: NDArray[np.float64] | None = None,
-    ) -> Member:
-        """All that prediction needs, as float64 arrays."""
-        process, strategy = self.process, self.process.variational_strategy
-        lengths = _numpy(process.covar_module.base_kernel.lengthscale)[0]
-        kernel_variance = _numpy(process.covar_module.outputscale).reshape(1)
-        points = _numpy(strategy.inducing_points) / lengths
-        squares = np.square(points[:, None] - points).sum(2)
-        kernel = kernel_variance * np.exp(-0.5 * squares) + strategy.jitter_val * np.eye(len(points))
-        values = strategy.variational_distribution
-        covariance = _numpy(values.covariance_matrix)
-        return Member(
-            feature_mean=feature_mean,
-            feature_scale=feature_scale,
-            energy=energy,
-            inducing_points=points,
-            lengths=lengths,
-            trend=np.append(_numpy(process.mean_module.weights)[:, 0], _numpy(process.mean_module.bias)),
-            kernel_variance=kernel_variance,
-            whitening=np.linalg.inv(np.linalg.cholesky(kernel)),
-            values=_numpy(values.mean),
-            root=np.linalg.cholesky(covariance + 1e-9 * np.eye(len(points))),
-            recalibration=np.ones(3) if recalibration is None else recalibration,
-            kernel_network=_dense_layers([*self.network.layers, self.network.mean]),
-            noise_network=_dense_layers(self.noise.log_variance),
-        )
-
-
-def _numpy(tensor: Tensor) -> NDArray[np.float64]:
-    return tensor.detach().double().numpy()
-
-
-def _dense_layers(modules: Any) -> DenseLayers:
-    """Dense layers, each with the batch normalisation that follows it."""
-    weights: list[NDArray[np.float64]] = []
-    biases: list[NDArray[np.float64]] = []
-    for module in modules:
-        if isinstance(module, nn.Linear):
-            weights.append(_numpy(module.weight).T)
-            biases.append(_numpy(module.bias))
-        elif isinstance(module, nn.BatchNorm1d):
-            scale = _numpy(module.weight) / np.sqrt(_numpy(module.running_var) + module.eps)
-            weights[-1] = weights[-1] * scale
-            biases[-1] = (biases[-1] - _numpy(module.running_mean)) * scale + _numpy(module.bias)
-    return DenseLayers(weights, biases)
 
 
 def _digest(values: NDArray[np.float64], labels: NDArray[np.float64]) -> str:

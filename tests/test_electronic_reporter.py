@@ -16,10 +16,13 @@ from openmm import app, unit
 
 from openmmcg.electronic import (
     DensityOfStates,
+    DistanceFeatures,
+    DKLPredictor,
     ElectronicReporter,
     predict_trajectory,
     read_predictions,
 )
+from openmmcg.electronic.predictor import DenseLayers, Member
 from openmmcg.frames import FrameWriter
 
 NAMES = ["A", "B", "C"]
@@ -109,6 +112,39 @@ def test_every_molecule_of_every_report_is_written(tmp_path):
     assert found.latent.std() > 0.01
     states = DensityOfStates(found.mean, found.standard_deviation, blocks=5)
     assert states.average == pytest.approx(exact.mean.mean())
+
+
+def test_a_deep_kernel_predictor_reports_what_it_predicts(tmp_path):
+    """Its arrays are random, which changes nothing."""
+    random = np.random.default_rng(0)
+    member = Member(
+        feature_mean=np.full(3, 0.4),
+        feature_scale=np.full(3, 0.1),
+        energy=np.array([-6.0, 0.2]),
+        inducing_points=random.normal(size=(5, 2)),
+        lengths=np.ones(2),
+        trend=random.normal(size=3),
+        kernel_variance=np.ones(1),
+        whitening=np.tril(random.normal(size=(5, 5))),
+        values=random.normal(size=5),
+        root=random.normal(size=(5, 5)),
+        recalibration=np.ones(3),
+        kernel_network=DenseLayers([random.normal(size=(3, 2))], [np.zeros(2)]),
+        noise_network=DenseLayers([random.normal(size=(2, 1))], [np.zeros(1)]),
+    )
+    predictor = DKLPredictor(DistanceFeatures(3), [member], bead_names=NAMES)
+    run, kept = simulation(), Positions(20)
+    with ElectronicReporter(tmp_path / "e.csv", 20, predictor) as reporter:
+        run.reporters += [reporter, kept]
+        run.step(100)
+    found, exact = read_predictions(tmp_path / "e.csv"), predictor.predict(kept.frames)
+    np.testing.assert_allclose(found.mean[:, 0], exact.mean, rtol=1e-7)
+    np.testing.assert_allclose(found.standard_deviation[:, 0], exact.standard_deviation, rtol=1e-7)
+    np.testing.assert_allclose(found.latent[:, 0], exact.latent, rtol=1e-7)
+    other = DKLPredictor(DistanceFeatures(3), [member], bead_names=["A", "B", "D"])
+    run.reporters = [ElectronicReporter(tmp_path / "other.csv", 20, other)]
+    with pytest.raises(ValueError, match="the predictor was trained on"):
+        run.step(20)
 
 
 def test_a_molecule_is_its_beads_in_the_order_given(tmp_path):

@@ -1,7 +1,60 @@
-"""All-atom reference simulations: building, sampling positions and forces, timing."""
+"""All-atom reference simulations: building, sampling positions and forces, timing; quantum-chemical labels.
+
+Names that need RDKit or a quantum chemistry package import it when they are first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from openmmcg.reference.sampling import SamplingResult, sample
 from openmmcg.reference.timing import StepTime, time_per_step
 from openmmcg.reference.water import AllAtomSystem, water_box
 
-__all__ = ["AllAtomSystem", "SamplingResult", "StepTime", "sample", "time_per_step", "water_box"]
+if TYPE_CHECKING:
+    from openmmcg.reference.conformers import join_runs, sample_conformers, turn_dihedral
+    from openmmcg.reference.electronic import label_frames
+    from openmmcg.reference.labels import Labels
+    from openmmcg.reference.organic import BITHIOPHENE, SEXITHIOPHENE, TEMPO, find_atoms, organic_molecule
+    from openmmcg.reference.quantum_engines import OrbitalEnergies, orbital_energies
+
+__all__ = [
+    "BITHIOPHENE",
+    "SEXITHIOPHENE",
+    "TEMPO",
+    "AllAtomSystem",
+    "Labels",
+    "OrbitalEnergies",
+    "SamplingResult",
+    "StepTime",
+    "find_atoms",
+    "join_runs",
+    "label_frames",
+    "orbital_energies",
+    "organic_molecule",
+    "sample",
+    "sample_conformers",
+    "time_per_step",
+    "turn_dihedral",
+    "water_box",
+]
+
+_LAZY = {
+    "Labels": "labels",
+    "OrbitalEnergies": "quantum_engines",
+    "label_frames": "electronic",
+    "orbital_energies": "quantum_engines",
+    "BITHIOPHENE": "organic",
+    "SEXITHIOPHENE": "organic",
+    "TEMPO": "organic",
+    "find_atoms": "organic",
+    "join_runs": "conformers",
+    "organic_molecule": "organic",
+    "sample_conformers": "conformers",
+    "turn_dihedral": "conformers",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

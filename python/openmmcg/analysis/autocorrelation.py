@@ -22,7 +22,8 @@ def autocorrelation(series: ArrayLike) -> FloatArray:
     Returns
     -------
     array [frames]
-        1 at lag 0; the sum over pairs is divided by the number of frames at every lag, which damps the noise of long lags.
+        1 at lag 0; the sum over pairs is divided by the number of frames at every lag, which damps the noise of long
+        lags.
 
     Raises
     ------

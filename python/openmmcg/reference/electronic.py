@@ -171,8 +171,8 @@ def _compute(
         chunk_of[future.key] = chunk
         return future
 
-    # Two for each worker, so that none waits for its next frames and memory holds but a few.
-    in_flight = 2 * max(1, len(workers.nthreads()))
+    # One for each worker, so that a process that is killed takes nobody else's frames along.
+    in_flight = max(1, len(workers.nthreads()))
     running = as_completed([submit() for _ in range(min(in_flight, len(queue)))])
     for future in running:
         chunk = chunk_of.pop(future.key)
@@ -205,7 +205,9 @@ def _connected(client: Client | str | None, processes: int | None) -> Iterator[C
         if processes is not None and processes < 1:
             raise ValueError(f"processes must be at least 1, not {processes}")
         with (
-            dask.config.set({"distributed.nanny.pre-spawn-environ": _ONE_THREAD}),
+            dask.config.set(
+                {"distributed.nanny.pre-spawn-environ": _ONE_THREAD, "distributed.scheduler.allowed-failures": 1}
+            ),
             LocalCluster(
                 n_workers=processes or os.cpu_count(), threads_per_worker=1, memory_limit=0, dashboard_address=None
             ) as cluster,

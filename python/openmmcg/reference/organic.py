@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openmm
@@ -24,7 +26,11 @@ SEXITHIOPHENE = "Cc1ccsc1-c1cc(C)c(s1)-c1cc(C)c(s1)-c1cc(C)c(s1)-c1cc(C)c(s1)-c1
 TEMPO = "CC1(C)CCCC(C)(C)N1[O]"
 """2,2,6,6-tetramethylpiperidine-1-oxyl, a stable radical, 29 atoms."""
 
-_READERS = {".sdf": Chem.MolFromMolFile, ".mol": Chem.MolFromMolFile, ".mol2": Chem.MolFromMol2File}
+_READERS: dict[str, Callable[..., Chem.Mol | None]] = {
+    ".sdf": Chem.MolFromMolFile,
+    ".mol": Chem.MolFromMolFile,
+    ".mol2": Chem.MolFromMol2File,
+}
 
 
 def organic_molecule(source: str | os.PathLike[str], *, name: str | None = None, seed: int = 0) -> AllAtomSystem:
@@ -68,7 +74,7 @@ def organic_molecule(source: str | os.PathLike[str], *, name: str | None = None,
     molecule = read_molecule(source)
     forces = mmff94_forces(molecule)
     if molecule.GetNumConformers() == 0:
-        embedding = rdDistGeom.ETKDGv3()
+        embedding: Any = rdDistGeom.ETKDGv3()
         embedding.randomSeed = seed
         if rdDistGeom.EmbedMolecule(molecule, embedding) < 0:
             raise ValueError(f"RDKit finds no geometry for {source}; give a file with positions")

@@ -32,22 +32,22 @@ from openmmcg.reference import (
     sample_conformers,
 )
 
-# Molecule, and the pattern of its slow dihedral: S-C-C-S between the rings, C-N-C-C in the ring.
-MOLECULES = {"bithiophene": (BITHIOPHENE, "sc-!@cs"), "tempo": (TEMPO, "CNCC")}
+# Molecule, the pattern of its slow dihedral (S-C-C-S between the rings, C-N-C-C in the ring), and whether that turns.
+MOLECULES = {"bithiophene": (BITHIOPHENE, "sc-!@cs", True), "tempo": (TEMPO, "[C;R]N[C;R][C;R]", False)}
 SETS = ("train", "test")
 
 
 def make_data(options: argparse.Namespace) -> None:
     """Sample, join and label what is not there yet, and write the summary."""
     options.directory.mkdir(parents=True, exist_ok=True)
-    smiles, pattern = MOLECULES[options.molecule]
+    smiles, pattern, turns = MOLECULES[options.molecule]
     dihedral = find_atoms(smiles, pattern)[0]
     per_run = options.frames // options.runs
     molecule = organic_molecule(smiles, name=options.molecule)
     runs = sample_conformers(
         molecule,
         options.runs_directory or options.directory / "runs",
-        dihedral=dihedral,
+        dihedral=dihedral if turns else None,
         sets=SETS,
         runs=options.runs,
         frames=per_run,

@@ -15,6 +15,7 @@ from openmmcg.frames import Frames
 from openmmcg.reference import (
     BITHIOPHENE,
     SEXITHIOPHENE,
+    TEMPO,
     find_atoms,
     join_runs,
     organic_molecule,
@@ -22,7 +23,7 @@ from openmmcg.reference import (
     sample_conformers,
     turn_dihedral,
 )
-from openmmcg.reference.mmff94 import mmff94_forces
+from openmmcg.reference.mmff94 import checked_properties, mmff94_forces
 from openmmcg.resumable import degrees_of_freedom, read_log
 
 KILOCALORIE = 4.184
@@ -126,6 +127,22 @@ def test_minimised_positions_are_a_minimum_of_rdkits_energy():
     _, forces = rdkit_energy_and_forces(molecule, 10 * positions, sum(TERMS.values(), ()))
     assert np.sqrt(np.mean(forces**2)) < 0.05  # kcal/mol/Å
     assert [atom.name for atom in topology.atoms()][:5] == ["C1", "C2", "O1", "N1", "C3"]
+
+
+def test_tempo_is_a_neutral_nitroxide_with_the_geometry_of_experiment():
+    positions = organic_molecule(TEMPO).positions
+    assert len(positions) == 29
+    ((first, nitrogen, second, oxygen),) = find_atoms(TEMPO, "CN(C)[O]")
+    arms = positions[[first, second, oxygen]] - positions[nitrogen]
+    lengths = np.linalg.norm(arms, axis=1)
+    angles = np.degrees(
+        np.arccos((arms[[0, 0, 1]] * arms[[1, 2, 2]]).sum(axis=1) / (lengths[[0, 0, 1]] * lengths[[1, 2, 2]]))
+    )
+    # X-ray diffraction of nitroxides of piperidine.
+    assert lengths[2] == pytest.approx(0.1284, abs=0.001)
+    np.testing.assert_allclose(angles, [124.5, 116, 116], atol=2.5)
+    properties = checked_properties(embedded(TEMPO))
+    assert sum(properties.GetMMFFPartialCharge(i) for i in range(29)) == pytest.approx(0, abs=1e-9)
 
 
 def test_a_file_gives_the_molecule_of_its_smiles_with_its_own_geometry(tmp_path):

@@ -91,7 +91,7 @@ def sample_conformers(
     molecule: AllAtomSystem,
     directory: str | os.PathLike[str],
     *,
-    dihedral: ArrayLike,
+    dihedral: ArrayLike | None,
     sets: Sequence[str] = ("train", "test"),
     runs: int = 4,
     frames: int,
@@ -118,7 +118,8 @@ def sample_conformers(
     directory
         Made where it does not exist. Run k of set ``train`` is ``train.k.h5md``.
     dihedral
-        ``[4]``, atoms of the slow dihedral.
+        ``[4]``, atoms of the slow dihedral; None for molecules that have none that can be turned, whose runs all start
+        from the given positions and forget them during equilibration.
     sets
         Names of the sets.
     runs
@@ -155,7 +156,10 @@ def sample_conformers(
         raise ValueError(f"there must be at least one set and one run, got {list(sets)} and {runs}")
     # Sets alternate, so that the starts of each are spread over the circle.
     angles = 2 * np.pi * np.arange(count) / count - np.pi
-    starts = [minimised(molecule.system, turn_dihedral(molecule, dihedral, angle)) for angle in angles]
+    if dihedral is None:
+        starts = [np.asarray(molecule.positions)] * count
+    else:
+        starts = [minimised(molecule.system, turn_dihedral(molecule, dihedral, angle)) for angle in angles]
     folder.mkdir(parents=True, exist_ok=True)
     paths = {name: [folder / f"{name}.{run}.h5md" for run in range(runs)] for name in sets}
     ordered = [paths[name][run] for run in range(runs) for name in sets]

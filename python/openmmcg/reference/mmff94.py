@@ -16,6 +16,8 @@ import openmm
 from rdkit import Chem
 from rdkit.Chem import rdForceFieldHelpers
 
+from openmmcg.reference.nitroxide import NitroxideProperties, radicals_beside_nitroxides
+
 _KILOCALORIE = 4.184  # kJ
 _ANGSTROM = 0.1  # nm
 _MILLIDYNE_ANGSTROM = 143.9325 * _KILOCALORIE  # kJ/mol
@@ -71,7 +73,7 @@ def mmff94_forces(molecule: Chem.Mol) -> list[openmm.Force]:
     Raises
     ------
     ValueError
-        RDKit finds no MMFF94 types or parameters, or charges whose sum is not the molecule's.
+        RDKit finds no MMFF94 types, or the molecule is a radical other than a nitroxide.
     """
     properties = checked_properties(molecule)
     forces = [
@@ -91,7 +93,7 @@ def _terms(force: Any) -> int:
 
 
 def checked_properties(molecule: Chem.Mol) -> Any:
-    """RDKit's MMFF94 properties of a molecule (``MMFFMolProperties``).
+    """RDKit's MMFF94 properties of a molecule (``MMFFMolProperties``), put right where it has nitroxide groups.
 
     Raises
     ------
@@ -106,10 +108,12 @@ def checked_properties(molecule: Chem.Mol) -> Any:
         suspects = [atom for atom in atoms if atom.GetSymbol() not in _ELEMENTS]
         suspects = suspects or [atom for atom in atoms if atom.GetSymbol() not in ("H", "C")] or atoms
         raise ValueError(f"MMFF94 has no atom type for {_named(suspects)} of {smiles}; {remedy}")
-    radicals = [atom for atom in molecule.GetAtoms() if atom.GetNumRadicalElectrons()]
+    radicals = radicals_beside_nitroxides(molecule)
     if radicals:
         # RDKit would type them as anions.
         raise ValueError(f"MMFF94 has no parameters for radicals, as {_named(radicals)} of {smiles}; {remedy}")
+    if any(atom.GetNumRadicalElectrons() for atom in molecule.GetAtoms()):
+        return NitroxideProperties(molecule, properties)
     return properties
 
 

@@ -209,7 +209,7 @@ def _connected(client: Client | str | None, processes: int | None) -> Iterator[C
                 {"distributed.nanny.pre-spawn-environ": _ONE_THREAD, "distributed.scheduler.allowed-failures": 1}
             ),
             LocalCluster(
-                n_workers=processes or os.cpu_count(), threads_per_worker=1, memory_limit=0, dashboard_address=None
+                n_workers=processes or os.cpu_count(), threads_per_worker=1, memory_limit=0, dashboard_address=":0"
             ) as cluster,
             Client(cluster) as connection,
         ):

@@ -1,6 +1,6 @@
-"""All-atom reference simulations: building, sampling positions and forces, timing.
+"""All-atom reference simulations: building, sampling positions and forces, timing; quantum-chemical labels.
 
-The peptides need RDKit, which is imported when one of them is first used.
+Names that need RDKit or a quantum chemistry package import it when they are first used.
 """
 
 from importlib import import_module
@@ -11,21 +11,55 @@ from openmmcg.reference.timing import StepTime, time_per_step
 from openmmcg.reference.water import AllAtomSystem, water_box
 
 if TYPE_CHECKING:
+    from openmmcg.reference.conformers import join_runs, sample_conformers, turn_dihedral
+    from openmmcg.reference.electronic import label_frames
+    from openmmcg.reference.labels import Labels
+    from openmmcg.reference.organic import BITHIOPHENE, SEXITHIOPHENE, TEMPO, find_atoms, organic_molecule
     from openmmcg.reference.peptides import capped_alanine, chignolin
+    from openmmcg.reference.quantum_engines import OrbitalEnergies, orbital_energies
 
 __all__ = [
+    "BITHIOPHENE",
+    "SEXITHIOPHENE",
+    "TEMPO",
     "AllAtomSystem",
+    "Labels",
+    "OrbitalEnergies",
     "SamplingResult",
     "StepTime",
     "capped_alanine",
     "chignolin",
+    "find_atoms",
+    "join_runs",
+    "label_frames",
+    "orbital_energies",
+    "organic_molecule",
     "sample",
+    "sample_conformers",
     "time_per_step",
+    "turn_dihedral",
     "water_box",
 ]
 
+_LAZY = {
+    "Labels": "labels",
+    "OrbitalEnergies": "quantum_engines",
+    "label_frames": "electronic",
+    "orbital_energies": "quantum_engines",
+    "BITHIOPHENE": "organic",
+    "SEXITHIOPHENE": "organic",
+    "TEMPO": "organic",
+    "capped_alanine": "peptides",
+    "chignolin": "peptides",
+    "find_atoms": "organic",
+    "join_runs": "conformers",
+    "organic_molecule": "organic",
+    "sample_conformers": "conformers",
+    "turn_dihedral": "conformers",
+}
+
 
 def __getattr__(name: str) -> Any:
-    if name in ("capped_alanine", "chignolin"):
-        return getattr(import_module(f"{__name__}.peptides"), name)
+    if name in _LAZY:
+        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -1,0 +1,165 @@
+"""Organic molecules in the gas phase, ready to sample: from a SMILES string or a file to an OpenMM System."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openmm
+from numpy.typing import ArrayLike, NDArray
+from openmm import app, unit
+from rdkit import Chem
+from rdkit.Chem import rdDistGeom
+
+from openmmcg.context import create_context
+from openmmcg.reference.mmff94 import mmff94_forces
+from openmmcg.reference.water import AllAtomSystem
+
+BITHIOPHENE = "CCCc1csc(c1)-c1sccc1CCC"
+"""3',4-dipropyl-2,2'-bithiophene, 34 atoms."""
+SEXITHIOPHENE = "Cc1ccsc1-c1cc(C)c(s1)-c1cc(C)c(s1)-c1cc(C)c(s1)-c1cc(C)c(s1)-c1cc(C)cs1"
+"""Sexi(3-methyl)thiophene, regioregular, 62 atoms."""
+TEMPO = "CC1(C)CCCC(C)(C)N1[O]"
+"""2,2,6,6-tetramethylpiperidine-1-oxyl, a stable radical, 29 atoms."""
+
+_READERS: dict[str, Callable[..., Chem.Mol | None]] = {
+    ".sdf": Chem.MolFromMolFile,
+    ".mol": Chem.MolFromMolFile,
+    ".mol2": Chem.MolFromMol2File,
+}
+
+
+def organic_molecule(source: str | os.PathLike[str], *, name: str | None = None, seed: int = 0) -> AllAtomSystem:
+    """One molecule in the gas phase with the MMFF94 force field, all degrees of freedom flexible.
+
+    The parameters are RDKit's, see `openmmcg.reference.mmff94`. Nothing is cut off, and the motion of the centre of
+    mass is removed: it has no part in the distribution of shapes. The Reference platform is the fastest for molecules
+    of some tens of atoms (``sample(..., platform="Reference", time_step=0.001)``).
+
+    Parameters
+    ----------
+    source
+        SMILES, or the path of a ``.sdf``, ``.mol`` or ``.mol2`` file, whose atoms keep their order (and their positions
+        where the file has three dimensions and all hydrogens). Missing hydrogens are added at the end.
+    name
+        Of the residue in the topology; by default the source.
+    seed
+        Of the embedding in space.
+
+    Returns
+    -------
+    AllAtomSystem
+        Topology, System and minimised positions, nm. Atoms are named by element and number: ``C1``, ``S2``, ``H1``.
+
+    Raises
+    ------
+    ValueError
+        No molecule or more than one, a molecule that RDKit cannot place in space, or one that MMFF94 has no types for;
+        the message names the atoms.
+    FileNotFoundError
+        A file that is not there.
+
+    Examples
+    --------
+    >>> topology, system, positions = organic_molecule("CCO")
+    >>> [atom.name for atom in topology.atoms()]
+    ['C1', 'C2', 'O1', 'H1', 'H2', 'H3', 'H4', 'H5', 'H6']
+    >>> positions.shape
+    (9, 3)
+    """
+    molecule = read_molecule(source)
+    forces = mmff94_forces(molecule)
+    if molecule.GetNumConformers() == 0:
+        embedding: Any = rdDistGeom.ETKDGv3()
+        embedding.randomSeed = seed
+        if rdDistGeom.EmbedMolecule(molecule, embedding) < 0:
+            raise ValueError(f"RDKit finds no geometry for {source}; give a file with positions")
+    system = openmm.System()
+    for atom in molecule.GetAtoms():
+        system.addParticle(app.Element.getByAtomicNumber(atom.GetAtomicNum()).mass)
+    for force in forces:
+        system.addForce(force)
+    system.addForce(openmm.CMMotionRemover(1))
+    start = 0.1 * molecule.GetConformer().GetPositions()
+    return AllAtomSystem(_topology(molecule, name or str(source)), system, minimised(system, start))
+
+
+def read_molecule(source: str | os.PathLike[str]) -> Chem.Mol:
+    """RDKit's molecule with all hydrogens, from a SMILES string or a file; see `organic_molecule`."""
+    path = Path(source)
+    if path.suffix.lower() in _READERS:
+        if not path.exists():
+            raise FileNotFoundError(f"there is no file {path}")
+        molecule = _READERS[path.suffix.lower()](str(path), removeHs=False)
+    elif isinstance(source, str):
+        molecule = Chem.MolFromSmiles(source)
+    else:
+        raise ValueError(f"{path} is of no known kind; give one of {', '.join(_READERS)}, or a SMILES string")
+    if molecule is None or molecule.GetNumAtoms() == 0:
+        raise ValueError(f"{str(source)!r} is no molecule that RDKit can read (SMILES, or a path of {list(_READERS)})")
+    if len(Chem.GetMolFrags(molecule)) > 1:
+        raise ValueError(f"{str(source)!r} has {len(Chem.GetMolFrags(molecule))} molecules; give one")
+    complete = Chem.AddHs(molecule, addCoords=True)
+    if complete.GetNumConformers() and not complete.GetConformer().Is3D():
+        complete.RemoveAllConformers()
+    return complete
+
+
+def find_atoms(source: str | os.PathLike[str], pattern: str) -> NDArray[np.int64]:
+    """Atoms of a molecule that match a SMARTS pattern, as for dihedrals and beads.
+
+    Parameters
+    ----------
+    source
+        As for `organic_molecule`.
+    pattern
+        SMARTS.
+
+    Returns
+    -------
+    array [matches, atoms of the pattern]
+
+    Raises
+    ------
+    ValueError
+        The pattern cannot be read, or matches nowhere.
+
+    Examples
+    --------
+    The dihedral between the rings of bithiophene, S-C-C-S:
+
+    >>> find_atoms(BITHIOPHENE, "sc-!@cs")
+    array([[5, 6, 8, 9]])
+    """
+    query = Chem.MolFromSmarts(pattern)
+    if query is None:
+        raise ValueError(f"{pattern!r} is no SMARTS pattern")
+    matches = read_molecule(source).GetSubstructMatches(query)
+    if not matches:
+        raise ValueError(f"{pattern!r} matches no atoms of {source}")
+    return np.array(matches, dtype=np.int64)
+
+
+def minimised(system: openmm.System, positions: ArrayLike) -> NDArray[np.float64]:
+    """Positions [atoms, 3], nm, of the nearest minimum of the potential energy."""
+    context = create_context(system, openmm.VerletIntegrator(0.001), positions, None, "Reference")
+    openmm.LocalEnergyMinimizer.minimize(context, 1.0)
+    return context.getState(positions=True).getPositions(asNumpy=True).value_in_unit(unit.nanometer)
+
+
+def _topology(molecule: Chem.Mol, name: str) -> app.Topology:
+    topology = app.Topology()
+    residue = topology.addResidue(name, topology.addChain())
+    counts: Counter[str] = Counter()
+    atoms = []
+    for atom in molecule.GetAtoms():
+        element = app.Element.getByAtomicNumber(atom.GetAtomicNum())
+        counts[element.symbol] += 1
+        atoms.append(topology.addAtom(f"{element.symbol}{counts[element.symbol]}", element, residue))
+    for bond in molecule.GetBonds():
+        topology.addBond(atoms[bond.GetBeginAtomIdx()], atoms[bond.GetEndAtomIdx()])
+    return topology

@@ -15,6 +15,11 @@ from openmmcg.potentials.priors import (
     PeriodicDihedrals,
     PriorForces,
     Repulsion,
+    Table,
+    TabulatedAngles,
+    TabulatedBonds,
+    TabulatedDihedrals,
+    TabulatedPairs,
 )
 
 if TYPE_CHECKING:
@@ -42,6 +47,11 @@ __all__ = [
     "PriorForces",
     "Repulsion",
     "SchNet",
+    "Table",
+    "TabulatedAngles",
+    "TabulatedBonds",
+    "TabulatedDihedrals",
+    "TabulatedPairs",
     "compile_network",
     "describe_module",
     "minimum_image",

@@ -2,6 +2,13 @@
 
 from openmmcg.potentials.priors.bonded import CosineAngles, HarmonicAngles, HarmonicBonds, PeriodicDihedrals
 from openmmcg.potentials.priors.repulsion import Repulsion, shortest_distances
+from openmmcg.potentials.priors.tabulated import (
+    Table,
+    TabulatedAngles,
+    TabulatedBonds,
+    TabulatedDihedrals,
+    TabulatedPairs,
+)
 from openmmcg.potentials.priors.templates import Prior, PriorForces, add_priors, to_xml
 
 __all__ = [
@@ -12,6 +19,11 @@ __all__ = [
     "Prior",
     "PriorForces",
     "Repulsion",
+    "Table",
+    "TabulatedAngles",
+    "TabulatedBonds",
+    "TabulatedDihedrals",
+    "TabulatedPairs",
     "add_priors",
     "shortest_distances",
     "to_xml",

@@ -379,3 +379,32 @@ def test_a_full_file_system_leaves_the_earlier_frames_readable(path):
     )
     assert "No space left" in process.stderr
     assert_disk_full(process, copy)
+
+
+def test_bonds_are_kept_and_some_frames_look_like_a_file_of_their_own(tmp_path):
+    path = tmp_path / "water.h5md"
+    number = len(WATER["names"])
+    random = np.random.default_rng(0)
+    positions = random.normal(size=(6, number, 3)).astype(np.float32)
+    with FrameWriter(path, **WATER, bonds=[(1, 0)]) as target:
+        for i in range(6):
+            target.append(positions[i], np.eye(3) * (2 + i), time=float(i), forces=-positions[i])
+    with Frames(path) as frames:
+        assert frames.bonds.tolist() == [[0, 1]]
+        chosen = frames.select([4, 1, 2])
+        assert len(chosen) == 3 and len(frames) == 6
+        assert np.array_equal(chosen.positions[:], positions[[4, 1, 2]])
+        assert np.array_equal(chosen.forces[1], -positions[1])
+        assert chosen.times.tolist() == [4.0, 1.0, 2.0]
+        assert chosen.boxes[:, 0, 0].tolist() == [6.0, 3.0, 4.0]
+        assert np.array_equal(chosen.select([True, False, True]).positions[:], positions[[4, 2]])
+        assert chosen.type_names == frames.type_names
+        assert np.array_equal(frames.positions[:], positions)
+
+
+@pytest.mark.parametrize(
+    ("bonds", "problem"), [([(0, 99)], "must join particles between 0"), ([(0, 1, 2)], "must be pairs")]
+)
+def test_bonds_of_particles_that_are_not_there_are_refused(tmp_path, bonds, problem):
+    with pytest.raises(ValueError, match=problem):
+        FrameWriter(tmp_path / "x.h5md", **WATER, bonds=bonds)

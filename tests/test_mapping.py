@@ -241,6 +241,21 @@ def test_the_topology_of_the_beads_keeps_residues_bonds_and_box():
     assert mapping.type_names == ["X", "Y"] and mapping.types.tolist() == [0, 1, 1, 0]
 
 
+def test_beads_can_be_bonded_where_no_atoms_are():
+    topology = carbon_chain(6)
+    topology.setPeriodicBoxVectors(BOX * unit.nanometer)
+    ends = Mapping.slice(topology, [0, 3, 5], names=["A", "B", "C"])
+    assert ends.bonds.shape == (0, 2)
+    bonded = ends.with_bonds([(0, 1), (1, 2)])
+    assert bonded.bonds.tolist() == [[0, 1], [1, 2]] and ends.bonds.shape == (0, 2)
+    assert [residue.id for residue in bonded.topology().residues()] == [
+        residue.id for residue in ends.topology().residues()
+    ]
+    np.testing.assert_allclose(bonded.topology().getPeriodicBoxVectors().value_in_unit(unit.nanometer), BOX)
+    with pytest.raises(ValueError, match="beads 0 to 2"):
+        ends.with_bonds([(0, 3)])
+
+
 def test_water_beads_have_a_residue_each():
     mapped = Mapping.center_of_mass(water(7), names=["W"] * 7).topology()
     made = cg_topology(["W"] * 7, BOX)

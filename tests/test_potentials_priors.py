@@ -116,6 +116,16 @@ def test_types_never_seen_together_are_kept_apart_by_the_distance_searched(tmp_p
     assert sigmas == pytest.approx(np.array([[CUTOFF, 0.4], [0.4, CUTOFF]]) * factor, rel=1e-5)
 
 
+def test_the_distances_of_beads_one_or_two_bonds_apart_do_not_count(tmp_path):
+    particles = {"names": list("AAAA"), "types": [0] * 4, "type_names": ["A"], "masses": [20.0] * 4}
+    options = {"temperature": 300.0, "forces": False, "periodic": False, "bonds": [(1, 0), (1, 2), (2, 3)]}
+    with FrameWriter(tmp_path / "f.h5md", **particles, **options) as writer:
+        writer.append(np.array([[0.0, 0, 0], [0.1, 0, 0], [0.2, 0, 0], [0.35, 0, 0]]), None, time=0.0)
+    with Frames(tmp_path / "f.h5md") as frames:
+        prior = Repulsion.from_frames(frames, exponent=12, search=CUTOFF)
+    assert prior.sigmas[0][0] == pytest.approx(0.35 * (8.314462618e-3 * 300) ** (1 / 12), rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
@@ -133,6 +143,8 @@ def test_bad_repulsions_are_refused(arguments, problem):
 def test_only_templates_are_priors():
     with pytest.raises(ValueError, match="a prior must be"):
         to_xml(openmm.HarmonicBondForce())
+    with pytest.raises(ValueError, match="a prior must be"):
+        to_xml(openmm.NonbondedForce())
     force = Repulsion([[0.25]]).template()
     force.addParticle([0])
     with pytest.raises(ValueError, match="without particles"):

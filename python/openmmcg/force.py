@@ -176,7 +176,7 @@ class CGForce(openmm.Force):
         return _openmmcg.has_compiled_network(self._address)
 
     def getCutoff(self) -> float:
-        """The distance in nm beyond which beads do not interact; 0 where the model does not say."""
+        """The distance in nm within which the model is given pairs of beads; 0 where it finds them itself."""
         return _openmmcg.get_cutoff(self._address)
 
     def getBeadTypes(self) -> list[str]:

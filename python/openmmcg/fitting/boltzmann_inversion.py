@@ -70,12 +70,15 @@ class BoltzmannInversion:
             raise ValueError(
                 f"Boltzmann inversion is for liquids of one bead type, the potential has {len(potential.bead_types)}"
             )
+        if potential.cutoff is None:
+            raise ValueError("Boltzmann inversion is for liquids, the potential is of one molecule and has no cutoff")
         if iterations < 1 or not 0 < fraction <= 1 or not duration > 0:
             raise ValueError(
                 "Boltzmann inversion needs at least one iteration, a fraction above 0 and up to 1, and a positive "
                 f"duration; got {iterations}, {fraction} and {duration} ps"
             )
         self.potential = potential
+        self.cutoff = potential.cutoff
         self.settings: dict[str, Any] = {
             "iterations": iterations,
             "fraction": fraction,
@@ -162,7 +165,7 @@ class BoltzmannInversion:
                 g = self._distribution(simulated, slice(None)).g
             energy = self.settings["fraction"] * _GAS_CONSTANT * temperature
             correction = correction + energy * _logarithm(g, reference.g)
-            prior = pair_potential(reference.distance, correction, self.potential.cutoff)
+            prior = pair_potential(reference.distance, correction, self.cutoff)
             potential = self.potential.with_priors([prior], provenance={"boltzmann_inversion": settings})
         potential.save(folder / "corrected.pt")
         return potential
@@ -170,7 +173,7 @@ class BoltzmannInversion:
     def _distribution(self, source: Frames, frames: slice) -> RadialDistribution:
         boxes = source.boxes
         assert boxes is not None
-        bins = round(self.potential.cutoff / _BIN)
+        bins = round(self.cutoff / _BIN)
         return radial_distribution(
             source.positions[frames], boxes[frames], maximum=bins * _BIN, bin_width=_BIN, blocks=1
         )

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
@@ -48,8 +49,9 @@ class ForceDataset(Dataset):
         Mapped frames.
     selection : sequence of int
         Which of them.
-    cutoff : float
-        Distance within which beads are neighbours, nm.
+    cutoff : float or None
+        Distance within which beads are neighbours, nm. None for a network of a whole molecule, such as `CGnet`: the
+        pairs are each bead and the next.
     priors
         Priors whose forces are subtracted.
     progress : bool
@@ -65,7 +67,7 @@ class ForceDataset(Dataset):
         self,
         frames: Frames,
         selection: Sequence[int],
-        cutoff: float,
+        cutoff: float | None,
         priors: Sequence[Prior] = (),
         progress: bool = True,
     ) -> None:
@@ -86,7 +88,7 @@ class ForceDataset(Dataset):
                     raise ValueError(f"frame {index} of {frames.path} has {name} that are not finite numbers")
             box = None if boxes is None else boxes[index]
             try:
-                rows, columns = neighbor_pairs(positions, box, cutoff)
+                rows, columns = _chain(len(positions)) if cutoff is None else neighbor_pairs(positions, box, cutoff)
             except ValueError as error:
                 raise ValueError(f"frame {index} of {frames.path}: {error}") from error
             displacements = torch.from_numpy(positions[columns] - positions[rows])
@@ -107,6 +109,26 @@ class ForceDataset(Dataset):
         """Root mean square of a force component, kJ/mol/nm."""
         squares = [float(forces.square().mean()) for _, _, forces in self._frames]
         return float(np.sqrt(np.mean(squares)))
+
+
+def check_molecule(frames: Frames, molecule: Sequence[int] | None) -> None:
+    """Refuse frames of other beads than those of the one molecule that a network knows, if it is such a network.
+
+    Raises
+    ------
+    ValueError
+        The beads are others.
+    """
+    types = frames.types.tolist()
+    if molecule is not None and types != list(molecule):
+        raise ValueError(
+            f"the network is of one molecule with the bead types {list(molecule)}, but the beads in {frames.path} have "
+            f"the types {types}; make the network for these beads, or map the frames to its own"
+        )
+
+
+def _chain(beads: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    return np.arange(beads - 1), np.arange(1, beads)
 
 
 def join(frames: Sequence[Batch]) -> Batch:

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from openmmcg.fitting.data import ForceDataset, split_frames
+from openmmcg.fitting.data import ForceDataset, check_molecule, split_frames
 from openmmcg.fitting.directory import claim_directory, write_json
 from openmmcg.fitting.forces import network_forces
 from openmmcg.fitting.training import ForceLearning, keep_freed_memory, make_loaders, make_trainer
@@ -167,11 +167,13 @@ class ForceMatching:
         FileNotFoundError
             There are no such frames.
         ValueError
-            The frames hold no forces, or numbers that are not finite; or the directory holds a training with
-            other settings.
+            The frames hold no forces, numbers that are not finite, or other beads than those of a network of one
+            molecule; or the directory holds a training with other settings.
         """
         folder = Path(directory).expanduser()
         with Frames(path) as source:
+            molecule: Any = getattr(self.network, "molecule", None)
+            check_molecule(source, None if molecule is None else molecule.tolist())
             selection = range(len(source))[frames]
             training, validation = split_frames(
                 len(selection), *(self.settings[key] for key in ("validation_fraction", "split", "seed"))
@@ -295,6 +297,7 @@ def force_rmse(
         known = [kind.name for kind in potential.bead_types]
         if source.type_names != known:
             raise ValueError(f"{source.path} has the bead types {source.type_names}, the potential {known}")
+        check_molecule(source, potential.molecule)
         selection = range(len(source))[frames]
         if not selection:
             raise ValueError(f"no frames are selected of the {len(source)} in {source.path}")

@@ -18,6 +18,7 @@ from torchmetrics import MeanSquaredError
 
 from openmmcg.fitting.data import Batch, EpochShuffle, ForceDataset, join
 from openmmcg.fitting.forces import network_forces
+from openmmcg.potentials.networks import CGnet
 
 MONITOR = "validation_force_rmse"
 
@@ -55,6 +56,10 @@ class ForceLearning(lightning.LightningModule):
         self.training_error.update(forces.detach(), batch.forces)
         self.log("training_force_rmse", self.training_error, on_step=False, on_epoch=True, batch_size=1)
         return nn.functional.mse_loss(forces, batch.forces) / self.force_scale**2
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, index: int) -> None:
+        if isinstance(self.network, CGnet):
+            self.network.project()
 
     def validation_step(self, batch: Batch, index: int) -> None:
         self.validation_error.update(network_forces(self.network, batch), batch.forces)

@@ -140,7 +140,8 @@ class Frames:
         chosen = copy.copy(self)
         for name in ("forces", "boxes", "times"):
             chosen.__dict__.pop(name, None)  # what was read of other frames
-        chosen._frames = self._frames[np.asarray(frames)]
+        indices = np.asarray(frames)
+        chosen._frames = self._frames[indices if indices.size else slice(0)]
         chosen.positions = chosen._array("position", "length")
         return chosen
 

@@ -25,14 +25,15 @@ from openmmcg.potentials.priors import (
 if TYPE_CHECKING:
     from openmmcg.potentials.compiled import compile_network
     from openmmcg.potentials.contract import NeighborListModule, PeriodicPlainModule, PlainModule
-    from openmmcg.potentials.geometry import minimum_image
-    from openmmcg.potentials.networks import GNN, PaiNN, SchNet
+    from openmmcg.potentials.geometry import chain_pairs, minimum_image
+    from openmmcg.potentials.networks import GNN, CGnet, PaiNN, SchNet
     from openmmcg.potentials.radial import CosineCutoff, ExponentialNormalBasis, GaussianBasis
 
 __all__ = [
     "GNN",
     "BeadType",
     "CGPotential",
+    "CGnet",
     "CosineAngles",
     "CosineCutoff",
     "ExponentialNormalBasis",
@@ -52,12 +53,14 @@ __all__ = [
     "TabulatedBonds",
     "TabulatedDihedrals",
     "TabulatedPairs",
+    "chain_pairs",
     "compile_network",
     "describe_module",
     "minimum_image",
 ]
 
 _NEED_TORCH = {
+    "CGnet": "networks",
     "CosineCutoff": "radial",
     "ExponentialNormalBasis": "radial",
     "GNN": "networks",
@@ -67,6 +70,7 @@ _NEED_TORCH = {
     "PeriodicPlainModule": "contract",
     "PlainModule": "contract",
     "SchNet": "networks",
+    "chain_pairs": "geometry",
     "compile_network": "compiled",
     "minimum_image": "geometry",
 }

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from openmmcg.potentials.cells import near_pairs
 from openmmcg.potentials.compiled import compile_network
-from openmmcg.potentials.geometry import minimum_image
+from openmmcg.potentials.geometry import chain_pairs, minimum_image
 from openmmcg.potentials.networks.program import FilterConvolutionNetwork
 
 
@@ -32,11 +32,37 @@ class NeighborListModule(nn.Module):
 
     def forward(self, positions: Tensor, box: Tensor, types: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Energy in kJ/mol, a float64 scalar; the arguments are those of ``docs/model-contract.md``."""
+        return self.energy(positions, box, types, rows, columns)
+
+    def energy(self, positions: Tensor, box: Tensor, types: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         displacements = positions.index_select(0, columns) - positions.index_select(0, rows)
         # Differences of positions are taken in the positions' float64; only then may digits go.
         displacements = minimum_image(displacements, box).to(self.precision.dtype)
         energies = self.network(displacements, types, rows, columns)
         return energies.sum(dtype=torch.float64)
+
+
+class MoleculeModule(NeighborListModule):
+    """A network of a whole molecule under the neighbor-list contract; it does not look at the pairs it is given.
+
+    In a periodic box, a bead and the next one of its molecule must be nearer than half of it.
+
+    Parameters
+    ----------
+    network
+        As for `NeighborListModule`, such as `CGnet`: with the bead types of its molecule as ``molecule``. It is given
+        the pairs of `chain_pairs`.
+    """
+
+    def forward(self, positions: Tensor, box: Tensor, types: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """Energy in kJ/mol of one molecule, or of several that do not see each other; a float64 scalar."""
+        rows, columns = chain_pairs(positions.shape[0], len(self.network.molecule))  # type: ignore[arg-type]
+        return self.energy(positions, box, types, rows, columns)
+
+
+def supply_pairs(network: nn.Module) -> NeighborListModule:
+    """A network under the neighbor-list contract, with the pairs it takes."""
+    return MoleculeModule(network) if hasattr(network, "molecule") else NeighborListModule(network)
 
 
 class _OwnNeighbors(nn.Module):
@@ -46,7 +72,7 @@ class _OwnNeighbors(nn.Module):
 
     def __init__(self, network: nn.Module, types: Tensor, cutoff: float) -> None:
         super().__init__()
-        self.model = NeighborListModule(network)
+        self.model = supply_pairs(network)
         self.register_buffer("types", types)
         self.cutoff = cutoff
 
@@ -85,7 +111,7 @@ def script_and_compile(network: nn.Module) -> tuple[torch.jit.ScriptModule, tupl
     """A copy of a network under the neighbor-list contract, and its compiled form where there is one."""
     network = copy.deepcopy(network).to("cpu", torch.float32).eval()
     compiled = compile_network(network) if isinstance(network, FilterConvolutionNetwork) else None
-    return torch.jit.script(NeighborListModule(network)), compiled
+    return torch.jit.script(supply_pairs(network)), compiled
 
 
 def load_module(content: bytes) -> torch.jit.ScriptModule:

@@ -1,4 +1,4 @@
-"""Minimum-image displacements, for TorchScript modules."""
+"""Displacements between beads, for TorchScript modules."""
 
 from __future__ import annotations
 
@@ -36,3 +36,30 @@ def minimum_image(displacements: Tensor, box: Tensor) -> Tensor:
         shifts = torch.round(displacements[:, axis] / box[axis, axis]).detach()
         displacements = displacements - shifts.unsqueeze(1) * box[axis]
     return displacements
+
+
+def chain_pairs(number: int, beads: int) -> tuple[Tensor, Tensor]:
+    """Each bead and the next one of its molecule: what a network of a whole molecule takes instead of neighbours.
+
+    Parameters
+    ----------
+    number
+        Beads of all molecules, one molecule after the other; what is left over is of none.
+    beads
+        Of one molecule.
+
+    Returns
+    -------
+    rows, columns : Tensor, shape [E]
+        int64
+
+    Examples
+    --------
+    Two molecules of three beads:
+
+    >>> rows, columns = chain_pairs(6, 3)
+    >>> rows.tolist(), columns.tolist()
+    ([0, 1, 3, 4], [1, 2, 4, 5])
+    """
+    rows = torch.arange(number - number % beads).view(-1, beads)[:, :-1].flatten()
+    return rows, rows + 1

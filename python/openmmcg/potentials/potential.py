@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     import torch
 
 
+# The cutoff, nm, in the file of a network that has none: beads are never so near, and no time is lost on pairs.
+_NO_PAIRS = 1e-3
+
+
 class CGPotential:
     """A coarse-grained potential. It is what its file holds, and never changes.
 
@@ -27,7 +31,8 @@ class CGPotential:
     ----------
     network : Module or None
         Energies of beads, ``forward(displacements, types, rows, columns)`` as `SchNet.forward`, with the
-        attribute ``cutoff`` in nm. Its weights are copied. None for a potential that its priors are all of.
+        attribute ``cutoff`` in nm; or of the beads of one whole molecule, ``cutoff`` None and ``molecule`` its bead
+        types, as `CGnet`. Its weights are copied. None for a potential that its priors are all of.
     bead_types : sequence of BeadType or (name, mass in amu)
         The kinds of beads, in the order of the network's types.
     priors : sequence
@@ -85,11 +90,13 @@ class CGPotential:
 
             description |= {
                 "contract": "neighbor-list",
-                "cutoff": float(network.cutoff),  # type: ignore[arg-type]
+                "cutoff": _NO_PAIRS if network.cutoff is None else float(network.cutoff),  # type: ignore[arg-type]
                 "dtype": "any",
                 "outputs_forces": False,
                 "global_parameters": [],
             }
+            if network.cutoff is None:
+                description["molecule"] = network.molecule.tolist()  # type: ignore[operator,union-attr]
             module, compiled = script_and_compile(network)
             if compiled is not None:
                 extras["compiled_network.json"], extras["compiled_network.bin"] = compiled
@@ -160,9 +167,17 @@ class CGPotential:
         return self._file.description["contract"] != "none"
 
     @property
-    def cutoff(self) -> float:
-        """Distance beyond which beads do not interact through the network, nm; 0 where there is none."""
-        return self._file.description.get("cutoff", 0.0)
+    def cutoff(self) -> float | None:
+        """Distance beyond which the network lets no beads interact, nm; None where all beads of a molecule do.
+
+        0 where there is no network.
+        """
+        return self._file.description.get("cutoff", 0.0) if self.molecule is None else None
+
+    @property
+    def molecule(self) -> list[int] | None:
+        """The bead types of the only molecule that the network knows; None where any beads can be together."""
+        return self._file.description.get("molecule")
 
     @property
     def bead_types(self) -> list[BeadType]:
@@ -277,13 +292,15 @@ class CGPotential:
         Raises
         ------
         ValueError
-            An atom's name is no bead type, the cutoff exceeds half the box, there is no box to be periodic in, or
-            a ``CMMotionRemover`` is wanted for several replicas.
+            An atom's name is no bead type, the topology is not the molecule of a network that knows only one, the
+            cutoff exceeds half the box, there is no box to be periodic in, or a ``CMMotionRemover`` is wanted for
+            several replicas.
         """
         from openmmcg.force import CGForce
         from openmmcg.replicas import replicate_system
 
         kinds_of_beads = self.find_types(topology, types)
+        self._check_molecule(kinds_of_beads)
         vectors = topology.getPeriodicBoxVectors()
         if periodic is None:
             periodic = vectors is not None
@@ -303,11 +320,21 @@ class CGPotential:
             system.addForce(openmm.CMMotionRemover())
         return system if replicas == 1 else replicate_system(system, replicas)
 
+    def _check_molecule(self, types: list[int]) -> None:
+        if self.molecule is None or types == self.molecule:
+            return
+        kinds = self.bead_types
+        expected, found = (" ".join(kinds[kind].name for kind in beads) for beads in (self.molecule, types))
+        raise ValueError(
+            f"{self._file.source} is of one molecule of the beads {expected}; the topology has the beads {found}. "
+            "Give it one molecule, with its beads in this order, and replicas= for several copies"
+        )
+
     def _check_box(self, vectors: unit.Quantity | None) -> None:
         if vectors is None:
             raise ValueError("the topology has no periodic box; set one, or create the system with periodic=False")
         width = float(np.diag(np.asarray(vectors.value_in_unit(unit.nanometer))).min())
-        if 2 * self.cutoff > width:
+        if self.cutoff is not None and 2 * self.cutoff > width:
             raise ValueError(
                 f"the cutoff of {self._file.source}, {self.cutoff} nm, is more than half the smallest box width, "
                 f"{width:.4f} nm; use a larger box"
@@ -340,7 +367,7 @@ class CGPotential:
         unknown = set(types) - set(range(len(self.bead_types)))
         if unknown:
             raise ValueError(f"there are no bead types {sorted(unknown)}; there are {len(self.bead_types)}")
-        return export_plain(self.network, path, types, self.cutoff, periodic)
+        return export_plain(self.network, path, types, self._file.description["cutoff"], periodic)
 
 
 def _check_bead_types(kinds: Sequence[BeadType], number: int) -> None:

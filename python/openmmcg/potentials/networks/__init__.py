@@ -1,5 +1,6 @@
 """Networks that give the energy of coarse-grained beads."""
 
+from openmmcg.potentials.networks.cgnet import CGnet
 from openmmcg.potentials.networks.gnn import GNN
 from openmmcg.potentials.networks.painn import PaiNN
 from openmmcg.potentials.networks.primitives import (
@@ -17,6 +18,7 @@ from openmmcg.potentials.networks.schnet import InteractionBlock, SchNet
 
 __all__ = [
     "GNN",
+    "CGnet",
     "Convolution",
     "Dense",
     "Embedding",

@@ -1,6 +1,7 @@
 """Priors: simple potentials that keep beads where there are data, see *Priors* in ``docs/design.md``."""
 
 from openmmcg.potentials.priors.bonded import CosineAngles, HarmonicAngles, HarmonicBonds, PeriodicDihedrals
+from openmmcg.potentials.priors.importers import from_cgnet, from_mlcg, from_torchmd_cg
 from openmmcg.potentials.priors.repulsion import Repulsion, shortest_distances
 from openmmcg.potentials.priors.tabulated import (
     Table,
@@ -25,6 +26,9 @@ __all__ = [
     "TabulatedDihedrals",
     "TabulatedPairs",
     "add_priors",
+    "from_cgnet",
+    "from_mlcg",
+    "from_torchmd_cg",
     "shortest_distances",
     "to_xml",
 ]

@@ -8,7 +8,6 @@ angles or dihedrals between beads of these types, in this order or the reverse.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, TypeAlias
 from xml.etree import ElementTree
@@ -138,11 +137,10 @@ def _instantiate(
     found = []
     for path in paths:
         key = tuple(int(types[bead]) for bead in path)
-        for element in by_types.get(min(key, key[::-1]), []):
-            element = copy.deepcopy(element)  # a shallow copy would share its attributes
+        for term_of_types in by_types.get(min(key, key[::-1]), []):
+            element = ElementTree.SubElement(container, term_of_types.tag, term_of_types.attrib)
             for name, bead in zip(_particle_names(element), path, strict=True):
                 element.set(name, str(bead))
-            container.append(element)
             found.append(path)
     return openmm.XmlSerializer.deserialize(ElementTree.tostring(root, encoding="unicode")), found
 

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from openmmcg.fitting.beads import bead_types
 from openmmcg.fitting.data import ForceDataset, check_molecule, split_frames
 from openmmcg.fitting.directory import claim_directory, write_json
 from openmmcg.fitting.forces import network_forces
@@ -187,7 +188,7 @@ class ForceMatching:
                 ForceDataset(source, [selection[i] for i in part], cutoff, self.priors, progress)
                 for part in (training, validation)
             ]
-            kinds = _bead_types(source)
+            kinds = bead_types(source)
             temperature = source.temperature
         return self._train(folder, datasets, kinds, temperature, tensorboard, progress)
 
@@ -307,16 +308,6 @@ def force_rmse(
         difference = network_forces(potential.network, batch, exact=True).detach() - batch.forces
         squares.append(float(difference.square().mean()))
     return float(np.sqrt(np.mean(squares)))
-
-
-def _bead_types(source: Frames) -> list[BeadType]:
-    kinds = []
-    for index, name in enumerate(source.type_names):
-        masses = np.unique(source.masses[source.types == index])
-        if len(masses) != 1:
-            raise ValueError(f"the beads of type '{name}' in {source.path} have the masses {masses} amu, not one")
-        kinds.append(BeadType(name, float(masses[0])))
-    return kinds
 
 
 @contextmanager

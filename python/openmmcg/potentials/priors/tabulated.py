@@ -30,7 +30,7 @@ class Table(NamedTuple):
 
     start: float
     stop: float
-    energies: Sequence[float]
+    energies: Sequence[float] | NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,7 @@ def _function(
     return openmm.Continuous2DFunction(len(rows), len(rows[0]), values, *ends, periodic)
 
 
-def _end_slopes(energies: Sequence[float]) -> NDArray[np.float64]:
+def _end_slopes(energies: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
     """Slopes of the natural spline at both ends, per width of the grid."""
     from scipy.interpolate import CubicSpline
 

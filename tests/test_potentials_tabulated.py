@@ -119,7 +119,14 @@ def test_the_terms_of_one_force_are_each_of_their_own_table():
 
 
 @pytest.mark.parametrize(
-    "prior", [TabulatedBonds(BONDS), TabulatedAngles(ANGLES), TabulatedDihedrals(DIHEDRALS)], ids=lambda p: p.what
+    "prior",
+    [
+        TabulatedBonds(BONDS),
+        TabulatedAngles(ANGLES),
+        TabulatedDihedrals(DIHEDRALS),
+        TabulatedDihedrals({(0, 0, 1, 0): DIHEDRALS[0, 0, 1, 0]}),
+    ],
+    ids=lambda prior: f"{len(prior.terms)} {prior.what}",
 )
 def test_forces_are_minus_the_gradient_inside_and_beyond_the_tables(prior):
     types, bonds = [0, 0, 1, 0, 1], [(0, 1), (1, 2), (2, 3), (3, 4)]

@@ -39,6 +39,8 @@ class BoltzmannInversionResult:
         Of the best iteration.
     converged : bool
         Whether its divergences are within the tolerance, all of them.
+    tolerance : float
+        bits
     best : int
         The iteration with the least largest divergence; 0 is the direct inversion, or the potential to be corrected.
     divergences : array [iterations, coordinates]
@@ -51,6 +53,7 @@ class BoltzmannInversionResult:
 
     potential: CGPotential
     converged: bool
+    tolerance: float
     best: int
     divergences: FloatArray
     coordinates: tuple[Coordinate, ...]
@@ -265,6 +268,7 @@ class BoltzmannInversion:
         result = BoltzmannInversionResult(
             potential=potentials[best],
             converged=bool(worst[best] <= self.settings["tolerance"]),
+            tolerance=self.settings["tolerance"],
             best=best,
             divergences=np.array(divergences),
             coordinates=tuple(reference.coordinates),

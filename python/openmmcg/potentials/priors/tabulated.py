@@ -169,7 +169,8 @@ class TabulatedDihedrals(_TabulatedPrior):
     def template(self) -> openmm.CustomCompoundBondForce:
         """The prior as an OpenMM force between bead types."""
         rows = [[*map(float, table.energies[:-1]), float(table.energies[0])] for table in self._tables()]
-        rows += [rows[0]]  # a periodic function of two variables is periodic in both
+        # A periodic function of two variables is periodic in both, with at least three points along each.
+        rows += [rows[0]] * (2 if len(rows) == 1 else 1)
         parameters = {"term": [float(term) for term in range(len(self.terms))]}
         function = _function(rows, -np.pi, np.pi, periodic=True)
         return self._force("u(term, dihedral(p1, p2, p3, p4))", parameters, function)

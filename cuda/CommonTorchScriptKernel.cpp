@@ -25,10 +25,20 @@ CommonTorchScriptKernel::CommonTorchScriptKernel(std::string name, const Platfor
 }
 
 CommonTorchScriptKernel::~CommonTorchScriptKernel() {
-    if (engine == nullptr)
-        return;
+    if (engine != nullptr)
+        replaceEngine(nullptr);
+}
+
+/** Our kernels, which work with the tensors of the present engine, have to be done before those can go. */
+void CommonTorchScriptKernel::replaceEngine(std::unique_ptr<DeviceEngine> next) {
+    if (inputIsThere != nullptr) {
+        ContextSelector selector(compute);
+        inputIsThere->enqueue();
+        compute.flushQueue();
+        inputIsThere->wait();
+    }
     const SharedDevice::Scope scope(*device);
-    engine.reset();
+    engine = std::move(next);
 }
 
 void CommonTorchScriptKernel::initialize(ContextImpl& context, const ModelArchive& model,
@@ -60,8 +70,12 @@ void CommonTorchScriptKernel::setModel(const ModelArchive& model) {
         return;
     DevicePlace place = device->getPlace();
     place.doublePrecision = compute.getUseDoublePrecision() || compute.getUseMixedPrecision();
-    const SharedDevice::Scope scope(*device);
-    engine.reset(getTorchScriptLibrary().createDeviceEngine(model, settings, place));
+    std::unique_ptr<DeviceEngine> next;
+    {
+        const SharedDevice::Scope scope(*device);
+        next.reset(getTorchScriptLibrary().createDeviceEngine(model, settings, place));
+    }
+    replaceEngine(std::move(next));
 }
 
 void CommonTorchScriptKernel::createKernels() {
@@ -86,7 +100,7 @@ void CommonTorchScriptKernel::createKernels() {
 /** Bring positions and pairs into the engine's tensors. */
 void CommonTorchScriptKernel::enqueueInput() {
     DeviceInput input;
-    room = static_cast<int>(static_cast<int64_t>(beads) * list->getCapacity() / 2);
+    room = static_cast<int>((static_cast<int64_t>(beads) * list->getCapacity() + 1) / 2);
     {
         const SharedDevice::Scope scope(*device);
         input = engine->reserve(room);
@@ -110,8 +124,8 @@ DeviceResult CommonTorchScriptKernel::evaluate(ContextImpl& context, DeviceReque
     do {
         list->update();
         enqueueInput();
+        inputIsThere->wait();
     } while (!list->isComplete());
-    inputIsThere->wait();
     request.pairs = static_cast<int*>(compute.getPinnedBuffer())[placeOfNumPairs];
     if (request.pairs > room)
         throw OpenMMException("CGForce: there are more pairs of beads than the neighbor list has room for");

@@ -27,6 +27,7 @@ public:
 
 private:
     void createKernels();
+    void replaceEngine(std::unique_ptr<DeviceEngine> next);
     void enqueueInput();
     DeviceResult evaluate(OpenMM::ContextImpl& context, DeviceRequest request);
     OpenMM::ComputeContext& compute;

@@ -107,13 +107,12 @@ private:
     void tryOut(const ModelDescription& description) {
         const int64_t beads = positions.size(0);
         positions.copy_(torch::arange(3 * beads, positions.options()).reshape({beads, 3}) * 0.1);
-        reserve(std::max<int64_t>(beads - 1, 0));
-        const torch::Tensor chain = torch::arange(rows.numel(), rows.options());
-        rows.copy_(chain);
-        columns.copy_(chain + 1);
+        reserve(beads);
+        rows.copy_(torch::arange(beads, rows.options()));
+        columns.copy_(rows + 1);
         const double width = 1 + 4 * description.cutoff;
         const Vec3 box[3] = {Vec3(width, 0, 0), Vec3(0, width, 0), Vec3(0, 0, width)};
-        DeviceRequest request{rows.numel(), periodic ? box : nullptr, {}, true, true};
+        DeviceRequest request{beads - 1, periodic ? box : nullptr, {}, true, true};
         for (const auto& parameter : description.globalParameters) request.parameters.push_back(parameter.defaultValue);
         DeviceResult result;
         evaluate(request, result);

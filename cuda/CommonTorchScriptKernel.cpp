@@ -25,8 +25,12 @@ CommonTorchScriptKernel::CommonTorchScriptKernel(std::string name, const Platfor
 }
 
 CommonTorchScriptKernel::~CommonTorchScriptKernel() {
-    if (engine != nullptr)
-        replaceEngine(nullptr);
+    try {
+        if (engine != nullptr)
+            replaceEngine(nullptr);
+    } catch (const std::exception&) {
+        // The device fails; who uses it next is told so.
+    }
 }
 
 /** Our kernels, which work with the tensors of the present engine, have to be done before those can go. */

@@ -421,5 +421,5 @@ def test_frames_are_dropped_from_the_end(tmp_path):
             target.truncate(3)
         target.append(np.full((number, 3), 9), np.eye(3), time=1.5, forces=np.zeros((number, 3)))
     with Frames(path) as frames:
-        assert frames.positions[:, 0, 0].tolist() == [0.0, 1.0, 9.0]
+        assert frames.positions[:][:, 0, 0].tolist() == [0.0, 1.0, 9.0]
         assert frames.times.tolist() == [0.0, 1.0, 1.5]

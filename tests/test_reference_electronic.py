@@ -1,9 +1,11 @@
 """Labels: the energies are those of the programs that compute them, and no frame is ever lost."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import mdtraj
@@ -236,3 +238,28 @@ def test_workers_with_several_threads_are_refused(tmp_path):
         label_frames(
             WATER[None], tmp_path / "labels.h5", elements=ELEMENTS, client=cluster.scheduler_address, progress=False
         )
+
+
+def test_the_data_are_made_and_made_again_at_no_cost(tmp_path):
+    program = Path(__file__).resolve().parents[1] / "benchmarks" / "bithiophene_data.py"
+    options = [
+        "--molecule",
+        "tempo",
+        "--frames",
+        "6",
+        "--runs",
+        "2",
+        "--interval",
+        "0.05",
+        "--equilibration",
+        "0.1",
+        "--processes",
+        "1",
+    ]
+    for _ in range(2):
+        subprocess.run([sys.executable, program, tmp_path / "tempo", *options], check=True, capture_output=True)
+    labels = Labels.read(tmp_path / "tempo" / "train_labels.h5")
+    assert len(labels) == 6 and labels.valid.all() and labels.settings["unpaired_electrons"] == 1
+    # The unpaired electron of a nitroxide: far above the bonds, and not the same in each frame.
+    assert -10.5 < labels["homo"].mean() < -7.5 and np.ptp(labels["homo"]) > 0.01
+    assert json.loads((tmp_path / "tempo" / "summary.json").read_text())["train"]["frames"] == 6

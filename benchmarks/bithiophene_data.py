@@ -88,6 +88,9 @@ def describe(path: Path, labels: Labels, dihedral: np.ndarray, per_run: int, int
         "homo_standard_deviation_eV": float(np.nanstd(homo)),
         "dihedral_autocorrelation_time_ps": autocorrelation_time(*slow, interval=interval),
         "dihedral_effective_samples": effective_samples(*slow),
+        # The mirror image of a conformer has the same energies: for them only the size of the angle counts.
+        "dihedral_size_autocorrelation_time_ps": autocorrelation_time(*slow[..., 0], interval=interval),
+        "dihedral_size_effective_samples": effective_samples(*slow[..., 0]),
         "dihedral_histogram_of_12": np.histogram(angles, 12, (-np.pi, np.pi))[0].tolist(),
     }
     if not labels.failures:

@@ -15,7 +15,7 @@ def first_order_process(memory, frames, seed=0, runs=1):
     return lfilter([1.0], [1.0, -memory], noise, axis=0).T
 
 
-@pytest.mark.parametrize("memory", [0.0, 0.5, 0.9, 0.98])
+@pytest.mark.parametrize("memory", [-0.5, 0.0, 0.5, 0.9, 0.98])
 def test_the_time_of_a_first_order_process_is_the_sum_of_its_geometric_series(memory):
     (series,) = first_order_process(memory, 200_000)
     exact = 0.5 + memory / (1 - memory)
@@ -30,6 +30,10 @@ def test_effective_samples_give_the_variance_of_the_mean():
     of_one = np.mean([effective_samples(run) for run in runs[:200]])
     # Each estimate has an error of about 15 %, and all of them a bias from the mean that was taken out.
     assert 1 / np.var(runs.mean(axis=1)) == pytest.approx(of_one, rel=0.12)
+
+
+def test_numbers_that_cancel_are_worth_more_than_their_number():
+    assert 10 < effective_samples([1.0, -1.0] * 5) <= 10**2
 
 
 def test_several_runs_are_worth_their_sum_and_runs_that_stay_apart_are_worth_little():

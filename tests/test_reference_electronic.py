@@ -1,9 +1,11 @@
 """Labels: the energies are those of the programs that compute them, and no frame is ever lost."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import mdtraj
@@ -122,6 +124,7 @@ def test_conjugation_raises_the_homo_of_bithiophene_when_its_rings_are_in_one_pl
 def test_bad_input_is_refused_before_any_work(options, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         label_frames(stretched_water(2), tmp_path / "labels.h5", **{"elements": ELEMENTS, **options})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_every_frame_has_its_own_label_and_a_failure_is_recorded(client, tmp_path):
@@ -136,7 +139,7 @@ def test_every_frame_has_its_own_label_and_a_failure_is_recorded(client, tmp_pat
         exact = orbital_energies(ELEMENTS, frames[frame])
         assert (labels["homo"][frame], labels["lumo"][frame]) == pytest.approx(exact, abs=1e-9)
         assert labels["gap"][frame] == pytest.approx(exact.gap)
-    assert labels.settings["engine"] == "gfn2-xtb" and labels.provenance["gfn2-xtb"]
+    assert labels.settings["engine"] == "gfn2-xtb" and labels.provenance["tblite"]
     with pytest.raises(KeyError, match="no labels 'dipole'; there are homo, lumo, gap"):
         labels["dipole"]
     assert len(Labels.read(path)) == 23
@@ -236,3 +239,15 @@ def test_workers_with_several_threads_are_refused(tmp_path):
         label_frames(
             WATER[None], tmp_path / "labels.h5", elements=ELEMENTS, client=cluster.scheduler_address, progress=False
         )
+
+
+def test_the_data_are_made_and_made_again_at_no_cost(tmp_path):
+    program = Path(__file__).resolve().parents[1] / "benchmarks" / "bithiophene_data.py"
+    options = "--molecule tempo --frames 6 --runs 2 --interval 0.05 --equilibration 0.1 --processes 1"
+    for _ in range(2):
+        subprocess.run([sys.executable, program, tmp_path / "tempo", *options.split()], check=True, capture_output=True)
+    labels = Labels.read(tmp_path / "tempo" / "train_labels.h5")
+    assert len(labels) == 6 and labels.valid.all() and labels.settings["unpaired_electrons"] == 1
+    # The unpaired electron of a nitroxide: far above the bonds, and not the same in each frame.
+    assert -10.5 < labels["homo"].mean() < -7.5 and np.ptp(labels["homo"]) > 0.01
+    assert json.loads((tmp_path / "tempo" / "summary.json").read_text())["train"]["frames"] == 6

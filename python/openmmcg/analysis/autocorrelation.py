@@ -41,8 +41,9 @@ def autocorrelation(series: ArrayLike) -> FloatArray:
 def autocorrelation_time(*series: ArrayLike, interval: float = 1.0) -> float:
     """Integrated autocorrelation time τ = ∆t (½ + Σ C(t)) of one or several runs of the same system.
 
-    The sum ends at the first lag beyond five τ (Sokal, in Functional Integration, 131 (1997)). The mean is that of all
-    runs, so that runs which stay in different places are seen to be correlated.
+    The sum ends at the first lag of at least five intervals and five τ (Sokal, in Functional Integration, 131 (1997)).
+    The mean is that of all runs, so that runs which stay in different places are seen to be correlated. A τ below half
+    an interval says that neighbours are opposed.
 
     Parameters
     ----------
@@ -66,8 +67,11 @@ def autocorrelation_time(*series: ArrayLike, interval: float = 1.0) -> float:
     """
     correlation = _correlate([_columns(run) for run in series])
     times = np.cumsum(correlation) - 0.5
-    beyond = np.flatnonzero(np.arange(len(times)) >= _WINDOW * times)
-    return float(interval * times[beyond[0] if len(beyond) else -1])
+    beyond = np.flatnonzero(np.arange(len(times)) >= _WINDOW * np.maximum(times, 1.0))
+    time = times[beyond[0] if len(beyond) else -1]
+    # The mean of N numbers has at least a variance of 1/N² of theirs: one of them left over when all others cancel.
+    frames = sum(len(np.asarray(run)) for run in series)
+    return float(interval * max(time, 0.5 / frames))
 
 
 def effective_samples(*series: ArrayLike) -> float:

@@ -179,7 +179,7 @@ def sample_conformers(
         tqdm(total=count * frames, desc="sampling", unit="frame", disable=not progress) as bar,
     ):
         pending = {
-            pool.submit(sample, molecule.system, molecule.topology, start, path, seed=seed * count + number, **options)
+            pool.submit(sample, molecule.system, molecule.topology, start, path, seed=1000 * seed + number, **options)
             for number, (start, path) in enumerate(zip(starts, ordered, strict=True))
         }
         try:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from openmmcg import __version__
 from openmmcg.frames import Frames
 from openmmcg.reference.labels import LabelFile, Labels
 from openmmcg.reference.quantum_engines import (
@@ -96,6 +97,21 @@ def label_frames(
             labels = label_frames(positions, "water_labels.h5", elements=["O", "H", "H"])
             print(labels["homo"], labels["gap"], labels.failures)
     """
+    if isinstance(frames, (str, os.PathLike)):
+        with Frames(frames) as opened:
+            return label_frames(
+                opened,
+                path,
+                engine=engine,
+                elements=elements,
+                charge=charge,
+                unpaired_electrons=unpaired_electrons,
+                processes=processes,
+                client=client,
+                progress=progress,
+            )
+    if processes is not None and processes < 1:
+        raise ValueError(f"processes must be at least 1, not {processes}")
     positions, numbers = _read_frames(frames, elements)
     chosen = find_engine(engine)
     unpaired = count_unpaired_electrons(numbers, charge, unpaired_electrons)
@@ -107,8 +123,11 @@ def label_frames(
         "frames": len(positions),
         "positions": _fingerprint(positions),
     }
-    provenance = {name: version(package) for name, package in (("openmm-cg", "openmm-cg"), (engine, chosen.package))}
-    provenance["spin"] = "α orbitals; the HOMO of a radical is its singly occupied orbital"
+    provenance = {
+        "openmm-cg": __version__,
+        chosen.package: version(chosen.package),
+        "spin": "α orbitals; the HOMO of a radical is its singly occupied orbital",
+    }
     with LabelFile(Path(path), len(positions), settings, provenance) as file:
         waiting = file.waiting
         if len(waiting):
@@ -202,8 +221,6 @@ def _connected(client: Client | str | None, processes: int | None) -> Iterator[C
         with Client(client) as connection:
             yield _single_threaded(connection)
     else:
-        if processes is not None and processes < 1:
-            raise ValueError(f"processes must be at least 1, not {processes}")
         with (
             dask.config.set(
                 {"distributed.nanny.pre-spawn-environ": _ONE_THREAD, "distributed.scheduler.allowed-failures": 1}
@@ -225,8 +242,6 @@ def _single_threaded(client: Client) -> Client:
 
 def _read_frames(frames: Any, elements: Sequence[str] | None) -> tuple[Any, NDArray[np.int64]]:
     """Positions that can be indexed, [frames, atoms, 3], nm, and atomic numbers [atoms]."""
-    if isinstance(frames, (str, os.PathLike)):
-        frames = Frames(frames)
     if isinstance(frames, Frames):
         positions: Any = frames.positions
         known = [frames.type_names[kind] for kind in frames.types]

@@ -29,6 +29,7 @@ from openmmcg.electronic.predictor import DKLPredictor
 
 CHECKS = 40  # how often the held-out frames are looked at
 WARM_UP = 0.2  # fraction of the steps in which the learning rate rises
+SETTLING = 0.3  # fraction of the steps, the last ones, without noise in the latent space
 LARGEST_GRADIENT = 10.0
 
 
@@ -295,17 +296,24 @@ class DKLTraining:
         )
         best, best_step, best_state = -math.inf, 0, kernel.copy_state()
         interval = max(1, steps // CHECKS)
+        first_settling = steps - round(SETTLING * steps)
         order = torch.randperm(frames)
         for step in range(1, steps + 1):
             if len(order) < batch:
                 order = torch.randperm(frames)
             chosen, order = order[:batch], order[batch:]
+            if step == first_settling:
+                # Noise on the latent places, and the batches' own normalisation, keep the network from learning frames
+                # by heart. But error bars learned with them are too wide for predictions, which are made without.
+                kernel.network.eval()
             optimizer.zero_grad()
             mean, log_variance = kernel.network(training[0][chosen])
-            latent = draw_latent(mean, log_variance) if settings["stochastic"] else mean
+            noisy = settings["stochastic"] and step < first_settling
+            latent = draw_latent(mean, log_variance) if noisy else mean
             loss = -objective(kernel.process(latent), training[1][chosen], places=latent)
             if settings["latent_regularisation"]:
-                loss = loss + settings["latent_regularisation"] * batch_divergence(latent, mean, log_variance)
+                drawn = latent if noisy else draw_latent(mean, log_variance)
+                loss = loss + settings["latent_regularisation"] * batch_divergence(drawn, mean, log_variance)
             loss.backward()
             nn.utils.clip_grad_norm_(kernel.parameters(), LARGEST_GRADIENT)
             optimizer.step()

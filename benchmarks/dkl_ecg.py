@@ -252,6 +252,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--frames", type=int, default=10000, help="of the chain, for training and for testing")
     parser.add_argument("--exact-frames", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=1000, help="of DKL-ECG's optimiser at most")
     parser.add_argument("--without", action="store_true")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path)
@@ -274,7 +275,9 @@ def main() -> None:
         }
         for seed in arguments.seeds:
             for method, options in variants.items():
-                rows += dkl_rows(training, test, beads, seed, arguments.folds, method, options)
+                rows += dkl_rows(
+                    training, test, beads, seed, arguments.folds, method, {"steps": arguments.steps, **options}
+                )
             bounds = np.arange(arguments.folds + 1) * len(training[1]) // arguments.folds
             for fold in tqdm(range(arguments.folds), desc="plain network", unit="fold"):
                 about = {"beads": beads, "seed": seed, "fold": fold + 1}

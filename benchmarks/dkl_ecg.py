@@ -261,6 +261,14 @@ def main() -> None:
         parser.error("give four files, or none")
     torch.set_num_threads(arguments.threads)
     rows: list[dict] = []
+
+    def write() -> None:
+        """What there is so far, so that an interruption loses little."""
+        if arguments.json:
+            about = {"machine": processor(), "threads": arguments.threads, "versions": versions()}
+            about |= {"training_frames": len(training[1]), "test_frames": len(test[1]), "orbital": arguments.orbital}
+            arguments.json.write_text(json.dumps({**about, "rows": rows}, indent=1))
+
     for beads in arguments.beads if arguments.files else [TOY_BEADS]:
         if arguments.files:
             mapping = bithiophene_map(arguments.files[0], beads)
@@ -282,12 +290,10 @@ def main() -> None:
             for fold in tqdm(range(arguments.folds), desc="plain network", unit="fold"):
                 about = {"beads": beads, "seed": seed, "fold": fold + 1}
                 rows += plain_rows(training, test, slice(bounds[fold], bounds[fold + 1]), seed, about)
+            write()
         if arguments.exact_frames:
             rows.append(exact_row(training, test, beads, arguments.exact_frames))
-        if arguments.json:
-            about = {"machine": processor(), "threads": arguments.threads, "versions": versions()}
-            about |= {"training_frames": len(training[1]), "test_frames": len(test[1]), "orbital": arguments.orbital}
-            arguments.json.write_text(json.dumps({**about, "rows": rows}, indent=1))
+            write()
     show(rows)
     verdict(rows)
 

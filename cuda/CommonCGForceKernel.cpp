@@ -2,6 +2,8 @@
 
 #include <numeric>
 
+#include "../cpp/network/CompiledNetwork.h"
+#include "BeadForceInfo.h"
 #include "DeviceSources.h"
 #include "openmm/common/ContextSelector.h"
 
@@ -19,50 +21,41 @@ int roundUp(int number, int multiple) {
 
 }  // namespace
 
-/** Tells OpenMM which particles may change places in its order: those of one type. */
-class CommonCGForceKernel::ForceInfo : public ComputeForceInfo {
-public:
-    explicit ForceInfo(std::vector<int> typeOfParticle) : typeOfParticle(std::move(typeOfParticle)) {
-    }
-    bool areParticlesIdentical(int a, int b) override {
-        return typeOfParticle[a] == typeOfParticle[b];
-    }
-
-private:
-    std::vector<int> typeOfParticle;  // -1: not a bead
-};
-
 CommonCGForceKernel::CommonCGForceKernel(std::string name, const Platform& platform, ComputeContext& compute)
     : CalcCGForceKernel(name, platform), compute(compute), timer(compute) {
 }
 
-void CommonCGForceKernel::initialize(ContextImpl& context, const Program& program, const EngineSettings& settings,
+void CommonCGForceKernel::initialize(ContextImpl& context, const ModelArchive& model, const EngineSettings& settings,
                                      const std::vector<int>& particles) {
-    ContextSelector selector(compute);
     beads = static_cast<int>(settings.types.size());
     replicas = settings.replicas;
     if (beads == 0)
         return;
-    std::vector<int> typeOf(context.getSystem().getNumParticles(), -1), types(settings.types);
-    for (int i = 0; i < beads; i++) typeOf[particles[i]] = types[i];
-    compute.addForce(new ForceInfo(typeOf));
+    program = std::make_unique<Program>(CompiledNetwork(model));
+    ContextSelector selector(compute);
+    compute.addForce(new BeadForceInfo(context.getSystem().getNumParticles(), settings.types, particles));
     list = std::make_unique<DeviceNeighborList>(
-        compute, timer, DeviceNeighborList::Settings{program.cutoff, replicas, settings.periodic}, particles);
+        compute, timer, DeviceNeighborList::Settings{program->cutoff, replicas, settings.periodic}, particles);
+    std::vector<int> types(settings.types);
     types.resize(roundUp(beads, DeviceNetwork::rowsPerBlock), 0);
     beadTypes.initialize<int>(compute, types.size(), "beadTypes");
     beadTypes.upload(types);
     replicaEnergies.initialize(compute, replicas,
                                compute.getUseDoublePrecision() || compute.getUseMixedPrecision() ? 8 : 4,
                                "replicaEnergies");
-    setProgram(program);
+    useProgram();
 }
 
-void CommonCGForceKernel::setProgram(const Program& program) {
+void CommonCGForceKernel::setModel(const ModelArchive& model) {
     if (beads == 0)
         return;
+    program = std::make_unique<Program>(CompiledNetwork(model));
+    useProgram();
+}
+
+void CommonCGForceKernel::useProgram() {
     ContextSelector selector(compute);
-    this->program = std::make_unique<Program>(program);
-    auto next = std::make_unique<DeviceNetwork>(*this->program);
+    auto next = std::make_unique<DeviceNetwork>(*program);
     const bool sameKernels = network != nullptr && network->getSource() == next->getSource();
     network = std::move(next);
     if (!sameKernels) {

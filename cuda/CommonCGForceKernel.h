@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "../cpp/force/CGForceKernel.h"
+#include "../cpp/network/Program.h"
 #include "DeviceNeighborList.h"
 #include "DeviceNetwork.h"
 #include "KernelTimer.h"
@@ -12,15 +13,15 @@ namespace OpenMMCG {
 class CommonCGForceKernel : public CalcCGForceKernel {
 public:
     CommonCGForceKernel(std::string name, const OpenMM::Platform& platform, OpenMM::ComputeContext& compute);
-    void initialize(OpenMM::ContextImpl& context, const Program& program, const EngineSettings& settings,
+    void initialize(OpenMM::ContextImpl& context, const ModelArchive& model, const EngineSettings& settings,
                     const std::vector<int>& particles) override;
-    void setProgram(const Program& program) override;
+    void setModel(const ModelArchive& model) override;
     double execute(OpenMM::ContextImpl& context, bool forces, bool energy) override;
     std::vector<double> computeReplicaEnergies(OpenMM::ContextImpl& context) override;
     std::vector<KernelTime> profile(OpenMM::ContextImpl& context, int repeats) override;
 
 private:
-    class ForceInfo;
+    void useProgram();
     void createArrays();
     void createKernels();
     void run(bool forces, bool energy);

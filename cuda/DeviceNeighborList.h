@@ -44,6 +44,10 @@ public:
     OpenMM::ArrayInterface& getEdgeCounts() {
         return edgeCounts;
     }
+    /** Of the beads, in nm, mixed4. */
+    OpenMM::ArrayInterface& getPositions() {
+        return positions;
+    }
     /** The other bead of each edge. */
     OpenMM::ArrayInterface& getNeighbors() {
         return neighbors;

@@ -1,14 +1,16 @@
 #include "CGForceImpl.h"
 
-#include <dlfcn.h>
-
 #include <algorithm>
 #include <cmath>
+#include <iostream>
+#include <mutex>
 #include <numeric>
+#include <set>
 #include <thread>
 
 #include "../network/NativeEngine.h"
 #include "CGForceKernel.h"
+#include "TorchScriptLibrary.h"
 #include "openmm/OpenMMException.h"
 #include "openmm/Platform.h"
 #include "openmm/internal/ContextImpl.h"
@@ -21,22 +23,15 @@ namespace OpenMMCG {
 
 namespace {
 
-/** The TorchScript engine lives in a library of its own beside this one; it is loaded when first needed. */
-EngineFactory loadTorchScriptFactory() {
-    Dl_info self;
-    dladdr(reinterpret_cast<void*>(&loadTorchScriptFactory), &self);
-    std::string path(self.dli_fname);
-    path = path.substr(0, path.rfind('/') + 1) + "libOpenMMCGTorch.so";
-    void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (library == nullptr)
-        throw OpenMMException("CGForce: this model needs the TorchScript engine, which could not be loaded (" +
-                              std::string(dlerror()) +
-                              "). It is built when torch is installed: pip install torch, then "
-                              "pip install --no-build-isolation openmm-cg");
-    void* factory = dlsym(library, torchScriptFactoryName);
-    if (factory == nullptr)
-        throw OpenMMException("CGForce: " + path + " is of another version of openmm-cg; install openmm-cg again");
-    return reinterpret_cast<EngineFactory>(factory);
+/** Say once for each reason that a model does not run where the platform does. */
+void reportHostPath(const std::string& source, const std::string& reason) {
+    static std::mutex mutex;
+    static std::set<std::string> reported;
+    const std::lock_guard<std::mutex> lock(mutex);
+    if (reported.insert(source + reason).second)
+        std::cerr << "CGForce: the TorchScript engine evaluates " << source
+                  << " on the host, and every step takes positions and forces there and back, because " << reason
+                  << std::endl;
 }
 
 }  // namespace
@@ -78,19 +73,43 @@ void CGForceImpl::initialize(ContextImpl& context) {
         context.getPeriodicBoxVectors(box[0], box[1], box[2]);
         checkBox(box);
     }
-    usesKernel = isNative() && platform.supportsKernels({CalcCGForceKernel::Name()});
-    if (!usesKernel) {
-        CustomCPPForceImpl::initialize(context);
-        engine = createEngine();
+    std::string reason;
+    usesKernel = createKernel(context, beads, reason);
+    usesNativeKernel = usesKernel && isNative();
+    if (usesKernel)
         return;
-    }
+    CustomCPPForceImpl::initialize(context);
+    engine = createEngine();
+    if (!reason.empty())
+        reportHostPath(model->getSource(), reason);
+}
+
+/**
+ * Let the platform compute, if it has a kernel for that.
+ *
+ * @param reason  why it cannot run this model, which then runs on the host
+ */
+bool CGForceImpl::createKernel(ContextImpl& context, int beads, std::string& reason) {
+    const Platform& platform = context.getPlatform();
+    const bool native = isNative();
+    const std::string name = native ? CalcCGForceKernel::Name() : CalcCGForceKernel::torchScriptName();
+    if (!platform.supportsKernels({name}))
+        return false;
     std::vector<int> particleOfBead = particles;
     if (particles.empty()) {
         particleOfBead.resize(beads);
         std::iota(particleOfBead.begin(), particleOfBead.end(), 0);
     }
-    kernel = platform.createKernel(CalcCGForceKernel::Name(), context);
-    kernel.getAs<CalcCGForceKernel>().initialize(context, Program(CompiledNetwork(*model)), settings, particleOfBead);
+    try {
+        kernel = platform.createKernel(name, context);
+        kernel.getAs<CalcCGForceKernel>().initialize(context, *model, settings, particleOfBead);
+        return true;
+    } catch (const std::exception& error) {
+        if (native)
+            throw;
+        reason = error.what();
+        return false;
+    }
 }
 
 std::vector<std::string> CGForceImpl::getKernelNames() {
@@ -128,12 +147,7 @@ bool CGForceImpl::isNative() const {
 std::unique_ptr<Engine> CGForceImpl::createEngine() const {
     if (isNative())
         return createNativeEngine(*model, settings);
-    if (settings.replicas > 1 && model->getDescription().contract == "plain")
-        model->fail(
-            "finds its own pairs (the plain contract), so that replicas would see each other; run one replica, or use "
-            "a model of the neighbor-list contract (docs/model-contract.md)");
-    static const EngineFactory factory = loadTorchScriptFactory();
-    return std::unique_ptr<Engine>(factory(*model, settings));
+    return std::unique_ptr<Engine>(getTorchScriptLibrary().createEngine(*model, settings));
 }
 
 void CGForceImpl::checkBox(const Vec3* box) const {
@@ -237,12 +251,12 @@ void CGForceImpl::updateParametersInContext(ContextImpl& context) {
     const auto previous = model;
     model = owner.model;
     try {
-        if (usesKernel && isNative())
-            kernel.getAs<CalcCGForceKernel>().setProgram(Program(CompiledNetwork(*model)));
-        else if (usesKernel)
+        if (usesKernel && isNative() != usesNativeKernel)
             throw OpenMMException(
-                "CGForce: the new model has no compiled network, but this Context runs the engine of its platform; "
+                "CGForce: the new model needs another engine than the one of its platform that this Context runs; "
                 "reinitialize the Context");
+        if (usesKernel)
+            kernel.getAs<CalcCGForceKernel>().setModel(*model);
         else
             engine = createEngine();
     } catch (...) {

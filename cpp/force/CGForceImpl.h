@@ -33,6 +33,7 @@ public:
 private:
     std::vector<int> chooseTypes(int beads) const;
     bool isNative() const;
+    bool createKernel(OpenMM::ContextImpl& context, int beads, std::string& reason);
     std::unique_ptr<Engine> createEngine() const;
     void checkBox(const OpenMM::Vec3* box) const;
     /** Let the engine evaluate these positions of all particles into `result`. */
@@ -47,7 +48,7 @@ private:
     OpenMM::Vec3 box[3];
     EngineResult result;
     bool wantForces = true, wantEnergy = true;
-    bool hasReferenceData = false, usesKernel = false;
+    bool hasReferenceData = false, usesKernel = false, usesNativeKernel = false;
 };
 
 }  // namespace OpenMMCG

@@ -1,255 +1,50 @@
-#include <ATen/Parallel.h>
-#include <torch/csrc/autograd/autograd.h>
-#include <torch/script.h>
-
-#include <algorithm>
-#include <sstream>
-
-#include "../force/Engine.h"
 #include "../neighbors/NeighborList.h"
-#include "InterpreterLock.h"
-#include "openmm/OpenMMException.h"
+#include "TorchScriptModule.h"
 
-using OpenMM::OpenMMException;
 using OpenMM::Vec3;
 
 namespace OpenMMCG {
 
 namespace {
 
-/** Lets torch use this many threads, as the platform was told, and puts the user's setting back. */
-class TorchThreads {
-public:
-    explicit TorchThreads(int threads) : before(at::get_num_threads()) {
-        if (threads != before)
-            at::set_num_threads(threads);
-        changed = threads != before;
-    }
-    ~TorchThreads() {
-        if (changed)
-            at::set_num_threads(before);
-    }
+const double verletSkin = 0.1;  // nm
 
-private:
-    int before;
-    bool changed;
-};
-
-/** Runs any TorchScript module that follows one of the contracts of docs/model-contract.md. */
+/** Runs a module on the host, on any platform. */
 class TorchScriptEngine : public Engine {
 public:
     TorchScriptEngine(const ModelArchive& model, const EngineSettings& settings)
-        : source(model.getSource()),
-          description(model.getDescription()),
-          settings(settings),
+        : module(model, settings, torch::kCPU),
           parallel(1),
-          neighbors(description.cutoff, verletSkin, parallel, settings.replicas) {
-        const ReleaseInterpreterLock release;
-        const bool isDouble =
-            description.dtype == "float64" || (description.dtype == "any" && settings.doublePrecision);
-        dtype = isDouble ? torch::kFloat64 : torch::kFloat32;
-        positionType = description.dtype == "any" ? torch::kFloat64 : dtype;
-        try {
-            std::istringstream stream(std::string(model.getBytes().begin(), model.getBytes().end()));
-            module = torch::jit::load(stream, torch::kCPU);
-            convert();
-            module.eval();
-            checkArguments();
-            module = torch::jit::freeze(module);
-        } catch (const c10::Error& error) {
-            model.fail(std::string("cannot be loaded as a TorchScript module. If its operators are registered from "
-                                   "Python, import the package that does so before making the Context. libtorch "
-                                   "says: ") +
-                       error.what_without_backtrace());
-        }
-        types = torch::tensor(std::vector<int64_t>(settings.types.begin(), settings.types.end()), torch::kInt64);
+          neighbors(module.getCutoff(), verletSkin, parallel, settings.replicas) {
     }
 
     void evaluate(const EngineRequest& request, EngineResult& result) override {
-        const ReleaseInterpreterLock release;
-        const TorchThreads threads(settings.threads);
-        try {
-            compute(request, result);
-        } catch (const OpenMMException&) {
-            throw;
-        } catch (const c10::Error& error) {
-            fail(std::string("could not be evaluated; libtorch says: ") + error.what_without_backtrace());
-        } catch (const std::exception& error) {
-            fail(std::string("could not be evaluated; libtorch says: ") + error.what());
+        const int64_t beads = static_cast<int64_t>(request.positions.size());
+        TorchScriptModule::Graph graph{toTensor(request.positions.data(), beads), {}, {}, {}};
+        if (request.box != nullptr)
+            graph.box = toTensor(request.box, 3);
+        if (module.suppliesNeighbors()) {
+            listPairs(neighbors, request.positions, request.box, module.getCutoff(), rows, columns);
+            const int64_t pairs = static_cast<int64_t>(rows.size());
+            graph.rows = torch::from_blob(rows.data(), {pairs}, torch::kInt64);
+            graph.columns = torch::from_blob(columns.data(), {pairs}, torch::kInt64);
         }
+        torch::Tensor forces = module.evaluate(graph, request.parameters,
+                                               {request.forces, request.energy, request.replicaEnergies}, result);
+        if (!request.forces)
+            return;
+        forces = forces.to(torch::kFloat64).contiguous();
+        const Vec3* values = reinterpret_cast<const Vec3*>(forces.data_ptr<double>());
+        result.forces.assign(values, values + beads);
     }
 
 private:
-    static constexpr double verletSkin = 0.1;  // nm
-
-    [[noreturn]] void fail(const std::string& problem) const {
-        throw OpenMMException("CGForce: the TorchScript module of " + source + " " + problem);
-    }
-
-    /** Give parameters and buffers the chosen precision; Module::to() would convert integers as well. */
-    void convert() {
-        for (torch::Tensor tensor : module.parameters())
-            if (tensor.is_floating_point())
-                tensor.set_data(tensor.to(dtype));
-        for (torch::Tensor tensor : module.buffers())
-            if (tensor.is_floating_point())
-                tensor.set_data(tensor.to(dtype));
-    }
-
-    bool suppliesNeighbors() const {
-        return description.contract == "neighbor-list";
-    }
-
-    void checkArguments() const {
-        const auto method = module.find_method("forward");
-        if (!method)
-            fail("has no method forward");
-        const size_t own = suppliesNeighbors() ? 5 : settings.periodic ? 2 : 1;
-        const auto& arguments = method->function().getSchema().arguments();
-        const size_t given = own + description.globalParameters.size() + 1;  // and self
-        const size_t required = std::count_if(arguments.begin(), arguments.end(),
-                                              [](const c10::Argument& a) { return !a.default_value().has_value(); });
-        if (given < required || given > arguments.size())
-            fail("takes " + std::to_string(arguments.size() - 1) + " arguments; the contract '" + description.contract +
-                 "' passes " + std::to_string(given - 1) + ": " +
-                 (suppliesNeighbors() ? "positions, box, types, rows, columns"
-                  : settings.periodic ? "positions, box"
-                                      : "positions") +
-                 (description.globalParameters.empty() ? "" : " and the global parameters") +
-                 " (docs/model-contract.md)");
-    }
-
     static torch::Tensor toTensor(const Vec3* vectors, int64_t count) {
         static_assert(sizeof(Vec3) == 3 * sizeof(double));
         return torch::from_blob(const_cast<Vec3*>(vectors), {count, 3}, torch::kFloat64);
     }
 
-    void compute(const EngineRequest& request, EngineResult& result) {
-        const int64_t beads = static_cast<int64_t>(request.positions.size());
-        const bool differentiate = request.forces && (!description.outputsForces || !settings.derivatives.empty());
-        const torch::AutoGradMode mode(differentiate);
-        torch::Tensor positions = toTensor(request.positions.data(), beads).to(positionType, false, true);
-        if (request.forces && !description.outputsForces)
-            positions.requires_grad_(true);
-        std::vector<torch::Tensor> parameters;
-        for (size_t i = 0; i < request.parameters.size(); i++) {
-            torch::Tensor parameter = torch::tensor(request.parameters[i], dtype);
-            if (request.forces && isDifferentiated(description.globalParameters[i].name))
-                parameter.requires_grad_(true);
-            parameters.push_back(parameter);
-        }
-        Graph graph{positions, torch::empty({0}, positionType), types, {}, {}};
-        if (request.box != nullptr)
-            graph.box = toTensor(request.box, 3).to(positionType, false, true);
-        if (suppliesNeighbors()) {
-            listPairs(neighbors, request.positions, request.box, description.cutoff, rows, columns);
-            const int64_t pairs = static_cast<int64_t>(rows.size());
-            graph.rows = torch::from_blob(rows.data(), {pairs}, torch::kInt64);
-            graph.columns = torch::from_blob(columns.data(), {pairs}, torch::kInt64);
-        }
-        torch::Tensor energy, forces;
-        callModule(graph, parameters, energy, forces);
-        if (request.energy)
-            result.energy = energy.to(torch::kFloat64).item<double>();
-        if (request.replicaEnergies)
-            result.replicaEnergies = computeReplicaEnergies(graph, parameters, result.energy);
-        if (!request.forces)
-            return;
-        if (differentiate)
-            forces = differentiateEnergy(energy, positions, parameters, forces, result);
-        forces = forces.detach().to(torch::kFloat64).contiguous();
-        const Vec3* values = reinterpret_cast<const Vec3*>(forces.data_ptr<double>());
-        result.forces.assign(values, values + beads);
-    }
-
-    /** Beads and their pairs, as the module takes them. */
-    struct Graph {
-        torch::Tensor positions, box, types, rows, columns;
-    };
-
-    void callModule(const Graph& graph, const std::vector<torch::Tensor>& parameters, torch::Tensor& energy,
-                    torch::Tensor& forces) {
-        std::vector<torch::jit::IValue> arguments{graph.positions};
-        if (suppliesNeighbors() || settings.periodic)
-            arguments.emplace_back(graph.box);
-        if (suppliesNeighbors())
-            arguments.insert(arguments.end(), {graph.types, graph.rows, graph.columns});
-        arguments.insert(arguments.end(), parameters.begin(), parameters.end());
-        readOutput(module.forward(arguments), graph.positions.size(0), energy, forces);
-    }
-
-    /** A module returns one energy, so each replica is evaluated by itself. */
-    std::vector<double> computeReplicaEnergies(const Graph& all, const std::vector<torch::Tensor>& parameters,
-                                               double total) {
-        if (settings.replicas == 1)
-            return {total};
-        std::vector<double> energies;
-        const int64_t beads = all.positions.size(0) / settings.replicas;
-        for (int64_t begin = 0; begin < all.positions.size(0); begin += beads) {
-            const torch::Tensor inside = all.rows.ge(begin).logical_and(all.rows.lt(begin + beads));
-            torch::Tensor energy, forces;
-            callModule({all.positions.narrow(0, begin, beads), all.box, all.types.narrow(0, begin, beads),
-                        all.rows.masked_select(inside) - begin, all.columns.masked_select(inside) - begin},
-                       parameters, energy, forces);
-            energies.push_back(energy.to(torch::kFloat64).item<double>());
-        }
-        return energies;
-    }
-
-    bool isDifferentiated(const std::string& name) const {
-        return std::find(settings.derivatives.begin(), settings.derivatives.end(), name) != settings.derivatives.end();
-    }
-
-    void readOutput(const torch::jit::IValue& output, int64_t beads, torch::Tensor& energy,
-                    torch::Tensor& forces) const {
-        if (description.outputsForces) {
-            if (!output.isTuple() || output.toTupleRef().elements().size() != 2 ||
-                !output.toTupleRef().elements()[0].isTensor() || !output.toTupleRef().elements()[1].isTensor())
-                fail("is declared to return (energy, forces), but returns something else");
-            energy = output.toTupleRef().elements()[0].toTensor();
-            forces = output.toTupleRef().elements()[1].toTensor();
-            if (forces.sizes() != torch::IntArrayRef({beads, 3}))
-                fail("returns forces of another shape than [N, 3]");
-        } else {
-            if (!output.isTensor())
-                fail(
-                    "must return the energy as one tensor; if it returns (energy, forces), say so with "
-                    "outputs_forces=True");
-            energy = output.toTensor();
-        }
-        if (energy.numel() != 1)
-            fail("returns an energy of " + std::to_string(energy.numel()) + " numbers; sum it to one");
-    }
-
-    /** Fills in the derivatives with respect to global parameters; returns the forces. */
-    torch::Tensor differentiateEnergy(const torch::Tensor& energy, const torch::Tensor& positions,
-                                      const std::vector<torch::Tensor>& parameters, const torch::Tensor& given,
-                                      EngineResult& result) const {
-        std::vector<torch::Tensor> inputs;
-        if (!description.outputsForces)
-            inputs.push_back(positions);
-        for (const std::string& name : settings.derivatives)
-            for (size_t i = 0; i < parameters.size(); i++)
-                if (description.globalParameters[i].name == name)
-                    inputs.push_back(parameters[i]);
-        std::vector<torch::Tensor> gradients(inputs.size());
-        if (energy.requires_grad())  // else the energy is a constant
-            gradients = torch::autograd::grad({energy.reshape({})}, inputs, {}, std::nullopt, false, true);
-        const size_t first = description.outputsForces ? 0 : 1;
-        result.derivatives.clear();
-        for (size_t i = first; i < gradients.size(); i++)
-            result.derivatives.push_back(gradients[i].defined() ? gradients[i].item<double>() : 0.0);
-        if (description.outputsForces)
-            return given;
-        return gradients[0].defined() ? -gradients[0] : torch::zeros_like(positions);
-    }
-
-    std::string source;
-    ModelDescription description;
-    EngineSettings settings;
-    torch::ScalarType dtype, positionType;
-    torch::jit::Module module;
-    torch::Tensor types;
+    TorchScriptModule module;
     Parallel parallel;
     NeighborList neighbors;
     std::vector<int64_t> rows, columns;

@@ -99,7 +99,7 @@ class ModelFile:
 
 
 def to_bytes(
-    module: torch.jit.ScriptModule,
+    module: torch.jit.ScriptModule | None,
     description: Mapping[str, Any],
     extras: Mapping[str, str | bytes] | None = None,
 ) -> bytes:
@@ -108,17 +108,24 @@ def to_bytes(
     Parameters
     ----------
     module
-        What the TorchScript engine runs.
+        What the TorchScript engine runs; None for a potential of priors alone, which needs no torch.
     description
         The content of ``model.json`` without ``format`` and ``format_version``.
     extras
         Further entries by name.
     """
-    import torch
-
     entries: dict[str, str | bytes] = dict(extras or {})
     entries["model.json"] = json.dumps({"format": FORMAT, "format_version": FORMAT_VERSION, **description}, indent=1)
     buffer = io.BytesIO()
+    if module is None:
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for name, content in entries.items():
+                # The date of a ZipInfo is a constant, so that the same potential has the same bytes.
+                archive.writestr(zipfile.ZipInfo(f"potential/extra/{name}"), content)
+        return buffer.getvalue()
+
+    import torch
+
     torch.jit.save(module, buffer, _extra_files=entries)
     return buffer.getvalue()
 

@@ -76,6 +76,11 @@ def _replicate(force: openmm.Force, particles: int, replicas: int) -> openmm.For
     shifts = [replica * particles for replica in range(1, replicas)]
     if type(force) in TERMS:
         _repeat_terms(force, result, shifts)
+    elif isinstance(force, openmm.CustomCompoundBondForce):
+        for shift in shifts:
+            for index in range(force.getNumBonds()):
+                group, parameters = force.getBondParameters(index)
+                result.addBond([particle + shift for particle in group], parameters)
     elif isinstance(force, openmm.CustomNonbondedForce):
         _repeat_pair_force(force, result, shifts)
     elif is_cgforce(int(force.this)):
@@ -94,7 +99,7 @@ def _replicate(force: openmm.Force, particles: int, replicas: int) -> openmm.For
         raise ValueError(
             f"the force {force.getName()} ({type(force).__name__}) would couple replicas, or cannot be repeated for "
             f"them; leave it out of the System, or run one replica. Besides a CGForce, known are CustomNonbondedForce, "
-            f"{', '.join(kind.__name__ for kind in TERMS)}"
+            f"CustomCompoundBondForce, {', '.join(kind.__name__ for kind in TERMS)}"
         )
     return result
 

@@ -1,13 +1,15 @@
 """Fitting potentials to all-atom data."""
 
-from openmmcg.fitting.boltzmann_inversion import BoltzmannInversion
+from openmmcg.fitting.boltzmann_inversion import BoltzmannInversion, BoltzmannInversionResult
 from openmmcg.fitting.cross_validation import CrossValidationResult, cross_validate
+from openmmcg.fitting.distributions import jensen_shannon_divergence
 from openmmcg.fitting.force_errors import ForceErrors, force_rmse
 from openmmcg.fitting.force_matching import ForceMatching, ForceMatchingResult
 from openmmcg.fitting.grid_search import GridPoint, GridSearchResult, grid_search
 
 __all__ = [
     "BoltzmannInversion",
+    "BoltzmannInversionResult",
     "CrossValidationResult",
     "ForceErrors",
     "ForceMatching",
@@ -17,4 +19,5 @@ __all__ = [
     "cross_validate",
     "force_rmse",
     "grid_search",
+    "jensen_shannon_divergence",
 ]

@@ -1,216 +1,448 @@
-"""Iterative Boltzmann inversion: a pair correction that makes a liquid's structure that of its reference."""
+"""Iterative Boltzmann inversion: tabulated potentials that give mapped beads the distributions of their reference."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openmm
-from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
+from numpy.typing import ArrayLike, NDArray
+from openmm import unit
+from tqdm import tqdm
 
-from openmmcg.analysis import RadialDistribution, radial_distribution
-from openmmcg.fitting.directory import claim_directory
+from openmmcg.fitting.beads import bead_types
+from openmmcg.fitting.boltzmann_tables import extend, invert, log_ratio, make_priors, sampled_bins
+from openmmcg.fitting.directory import claim_directory, write_json
+from openmmcg.fitting.distributions import KINDS, Coordinate, count, find_coordinates, jensen_shannon_divergence
 from openmmcg.frames import Frames
-from openmmcg.mapping import cg_topology
+from openmmcg.internal_coordinates import bonded_terms
+from openmmcg.mapping.topology import cg_topology, with_bonds
 from openmmcg.potentials import CGPotential
 from openmmcg.simulation import run
 
-_GAS_CONSTANT = 8.314462618e-3  # kJ/mol/K
-_BIN = 0.005  # nm
-# Where g is smaller, its logarithm is noise.
-_SMALLEST = 0.05
+FloatArray = NDArray[np.float64]
+_GAS_CONSTANT = unit.MOLAR_GAS_CONSTANT_R.value_in_unit(unit.kilojoule_per_mole / unit.kelvin)
+
+
+@dataclass(frozen=True)
+class BoltzmannInversionResult:
+    """What Boltzmann inversion found.
+
+    Attributes
+    ----------
+    potential : CGPotential
+        Of the best iteration.
+    converged : bool
+        Whether its divergences are within the tolerance, all of them.
+    tolerance : float
+        bits
+    best : int
+        The iteration with the least largest divergence; 0 is the direct inversion, or the potential to be corrected.
+    divergences : array [iterations, coordinates]
+        Jensen-Shannon divergence of each distribution from the reference's, in bits, after each iteration.
+    coordinates : tuple of Coordinate
+        What has these distributions.
+    reference, simulated : tuple of arrays [bins]
+        Probability densities of the reference and of the best iteration, per nm or radian.
+    """
+
+    potential: CGPotential
+    converged: bool
+    tolerance: float
+    best: int
+    divergences: FloatArray
+    coordinates: tuple[Coordinate, ...]
+    reference: tuple[FloatArray, ...]
+    simulated: tuple[FloatArray, ...]
+
+    def summary(self) -> dict[str, Any]:
+        """Divergences of the first and of the best iteration by the names of the coordinates, as JSON can hold them."""
+        return {
+            "converged": self.converged,
+            "iterations": len(self.divergences),
+            "best": self.best,
+            "divergences": {
+                coordinate.label: {"first": float(first), "best": float(best)}
+                for coordinate, first, best in zip(
+                    self.coordinates, self.divergences[0], self.divergences[self.best], strict=True
+                )
+            },
+        }
 
 
 class BoltzmannInversion:
-    r"""A pair potential added to a potential, so that its radial distribution function is the reference's.
+    r"""Tabulated bonds, angles, dihedrals and pairs that reproduce the distributions of mapped frames.
 
-    Iterative Boltzmann inversion, Reith, Pütz and Müller-Plathe, J. Comput. Chem. 24, 1624 (2003): the liquid
-    is simulated, and :math:`U(r) \leftarrow U(r) + \alpha\, k_B T \ln(g(r)/g_{ref}(r))`.
+    Iterative Boltzmann inversion, Reith, Pütz and Müller-Plathe, J. Comput. Chem. 24, 1624 (2003). It starts from
+    :math:`U(x) = -k_B T \ln(P_{ref}(x)/J(x))`, where the Jacobian J is r² of lengths, sin θ of angles and 1 of
+    dihedrals; the beads are simulated, and :math:`U \leftarrow U + \alpha\, k_B T \ln(P/P_{ref})` until every
+    distribution is within the tolerance of the reference's, or nothing improves any more. Coordinates between beads of
+    the same types share a distribution: give beads types of their own where they differ.
 
-    Forces alone do not determine the structure of a liquid where the network cannot express the mean force
-    exactly: force matching finds the potential of least force error, not that of the right structure. A small
-    pair correction restores the structure and costs next to nothing in force error.
+    With a potential to start from, for example a network from force matching, the tables are a correction of it that
+    begins at zero. For a liquid it costs next to nothing in force error, and restores the structure that forces alone
+    do not determine where the network cannot express the mean force exactly.
 
     Parameters
     ----------
-    potential : CGPotential
-        Of one bead type.
+    potential : CGPotential, optional
+        To be corrected.
+    coordinates : sequence of str, optional
+        Some of "bonds", "angles", "dihedrals" and "pairs". By default the bonded ones that there are, and pairs where
+        the frames are periodic. Pairs are those more than two bonds apart.
+    cutoff : float, optional
+        Of pairs, nm; by default that of the potential.
     iterations : int
-        How often to simulate and correct.
-    fraction : float
-        :math:`\alpha`, between 0 and 1. The smaller, the more of the forces' accuracy is kept.
+        How often to correct at most.
+    damping : float
+        :math:`\alpha`, above 0 and up to 1: smaller where coordinates depend on each other.
+    tolerance : float
+        Jensen-Shannon divergence, in bits, see `jensen_shannon_divergence`. Sampling alone makes some
+        (bins − 1)/(5.5 n) of n independent frames.
+    patience : int
+        Iterations without improvement after which to stop.
+    bins : int
+        Of a distribution, over the range that was sampled.
+    replicas : int
+        Simulated together, from frames of the reference spread over all of it.
     duration : float
-        Of each simulation, ps; a fifth more goes before.
+        Of each replica in an iteration, ps; a fifth more goes before.
+    interval : float
+        ps per frame.
     time_step : float
         ps
+    friction : float
+        1/ps, of the Langevin thermostat.
     seed : int
         Of the simulations.
 
     Raises
     ------
     ValueError
-        An argument is out of range, or the potential has several bead types.
+        An argument is out of range.
+
+    Examples
+    --------
+    ::
+
+        inversion = BoltzmannInversion(replicas=10, duration=200.0)
+        result = inversion.fit("beads.h5md", "inversion")
+        result.potential.save("molecule.pt")
     """
 
     def __init__(
         self,
-        potential: CGPotential,
+        potential: CGPotential | None = None,
         *,
-        iterations: int = 1,
-        fraction: float = 0.5,
-        duration: float = 20.0,
+        coordinates: Sequence[str] | None = None,
+        cutoff: float | None = None,
+        iterations: int = 20,
+        damping: float = 1.0,
+        tolerance: float = 0.005,
+        patience: int = 4,
+        bins: int = 60,
+        replicas: int = 10,
+        duration: float = 200.0,
+        interval: float = 0.2,
         time_step: float = 0.002,
+        friction: float = 1.0,
         seed: int = 0,
     ) -> None:
-        if len(potential.bead_types) != 1:
+        unknown = set(coordinates or ()) - set(KINDS)
+        if unknown or coordinates is not None and len(coordinates) == 0:
+            raise ValueError(f"coordinates are some of {', '.join(KINDS)}; got {list(coordinates or ())}")
+        if iterations < 0 or patience < 1 or replicas < 1 or bins < 10:
             raise ValueError(
-                f"Boltzmann inversion is for liquids of one bead type, the potential has {len(potential.bead_types)}"
+                "Boltzmann inversion needs iterations from 0 on, a patience and replicas from 1 on, and at least 10 "
+                f"bins; got {iterations}, {patience}, {replicas} and {bins}"
             )
-        if potential.cutoff is None:
-            raise ValueError("Boltzmann inversion is for liquids, the potential is of one molecule and has no cutoff")
-        if iterations < 1 or not 0 < fraction <= 1 or not duration > 0:
+        if not 0 < damping <= 1 or not 0 < tolerance < 1:
             raise ValueError(
-                "Boltzmann inversion needs at least one iteration, a fraction above 0 and up to 1, and a positive "
-                f"duration; got {iterations}, {fraction} and {duration} ps"
+                "Boltzmann inversion needs a damping above 0 and up to 1, and a tolerance between 0 and 1; got "
+                f"{damping} and {tolerance}"
+            )
+        if not duration > 0 or not interval > 0 or not time_step > 0:
+            raise ValueError(
+                f"duration, interval and time step must be positive; got {duration}, {interval} and {time_step} ps"
             )
         self.potential = potential
-        self.cutoff = potential.cutoff
+        self.coordinates = None if coordinates is None else [kind for kind in KINDS if kind in coordinates]
+        self.cutoff = cutoff if cutoff is not None or potential is None else potential.cutoff
         self.settings: dict[str, Any] = {
             "iterations": iterations,
-            "fraction": fraction,
+            "damping": damping,
+            "tolerance": tolerance,
+            "patience": patience,
+            "bins": bins,
+            "replicas": replicas,
             "duration": duration,
+            "interval": interval,
             "time_step": time_step,
+            "friction": friction,
             "seed": seed,
         }
 
     def fit(
         self,
-        path: str | os.PathLike[str],
+        paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         directory: str | os.PathLike[str],
         *,
         frames: slice = slice(None),
+        platform: str = "CPU",
         threads: int | None = None,
         progress: bool = True,
-    ) -> CGPotential:
-        """Correct the potential, or go on where an interrupted correction was, or return what a finished one found.
+    ) -> BoltzmannInversionResult:
+        """Invert, or go on where an interrupted inversion was, or return what a finished one found.
 
         Parameters
         ----------
-        path
-            Mapped frames of the reference. The simulations start from the last one that is used.
+        paths
+            Mapped frames of the reference, with bonds, molecules whole; one file, or several runs of the same beads.
         directory
-            Where the simulations are kept, and in the end the file ``corrected.pt``.
+            Where the simulations are kept, and in the end the files ``potential.pt`` and ``divergences.json``.
         frames : slice
-            Which frames to use.
+            Which frames of each file to use.
+        platform : str
+            Of OpenMM.
         threads : int, optional
-            Of the simulations; all cores by default.
+            Of the CPU platform; all cores by default.
         progress : bool
             Whether to show progress bars.
-
-        Returns
-        -------
-        CGPotential
-            The potential, with the correction as one more prior.
 
         Raises
         ------
         FileNotFoundError
             There are no such frames.
         ValueError
-            The frames are not periodic, hold other beads, or the directory holds a correction with other settings.
+            The frames lack bonds or a temperature, are too few, are not of the same beads, or of other beads than the
+            potential; or the directory holds an inversion with other settings.
+        UnstableSimulationError
+            A simulation left all bounds; a smaller time step or damping helps.
         """
+        files = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
         folder = Path(directory).expanduser()
-        with Frames(path) as source:
-            if source.boxes is None:
-                raise ValueError(f"{source.path} is not periodic, and has no radial distribution function")
-            known = [kind.name for kind in self.potential.bead_types]
-            if source.type_names != known:
-                raise ValueError(f"{source.path} has the bead types {source.type_names}, the potential {known}")
-            selection = range(len(source))[frames]
-            if not selection:
-                raise ValueError(f"no frames are selected of the {len(source)} in {source.path}")
-            settings = {
-                **self.settings,
-                "potential": hashlib.sha256(self.potential.to_bytes()).hexdigest()[:16],
-                "frames": source.path.name,
-                "selection": [selection.start, selection.stop, selection.step],
-            }
-            claim_directory(folder, settings, "a correction")
-            if (folder / "corrected.pt").exists():
-                return CGPotential.load(folder / "corrected.pt")
-            reference = self._distribution(source, frames)
-            start, box = np.asarray(source.positions[selection[-1]], float), np.asarray(source.boxes[selection[-1]])
-            temperature = source.temperature
-        correction, potential = np.zeros_like(reference.g), self.potential
-        for iteration in range(self.settings["iterations"]):
-            liquid = run(
-                potential.create_system(cg_topology(known * len(start), box)),
-                start,
-                box,
-                folder / f"iteration_{iteration}.h5md",
-                duration=self.settings["duration"],
-                interval=0.2,
-                equilibration=self.settings["duration"] / 5,
-                time_step=self.settings["time_step"],
-                temperature=temperature,
-                seed=self.settings["seed"],
-                threads=threads,
-                progress=progress,
-            )
-            with Frames(liquid.path) as simulated:
-                g = self._distribution(simulated, slice(None)).g
-            energy = self.settings["fraction"] * _GAS_CONSTANT * temperature
-            correction = correction + energy * _logarithm(g, reference.g)
-            prior = pair_potential(reference.distance, correction, self.cutoff)
-            potential = self.potential.with_priors([prior], provenance={"boltzmann_inversion": settings})
-        potential.save(folder / "corrected.pt")
-        return potential
+        with ExitStack() as stack:
+            sources = [_select(stack.enter_context(Frames(file)), frames) for file in files]
+            reference = _Reference(self, sources)
+            settings = {**self.settings, **reference.settings, "selection": str(frames)}
+            claim_directory(folder, settings, "an inversion")
+            reference.measure(progress)
+            return self._iterate(reference, settings, folder, platform, threads, progress)
 
-    def _distribution(self, source: Frames, frames: slice) -> RadialDistribution:
-        boxes = source.boxes
-        assert boxes is not None
-        bins = round(self.cutoff / _BIN)
-        return radial_distribution(
-            source.positions[frames], boxes[frames], maximum=bins * _BIN, bin_width=_BIN, blocks=1
+    def _iterate(
+        self,
+        reference: _Reference,
+        settings: dict[str, Any],
+        folder: Path,
+        platform: str,
+        threads: int | None,
+        progress: bool,
+    ) -> BoltzmannInversionResult:
+        energies = reference.first_energies()
+        divergences: list[list[float]] = []
+        potentials, histograms = [], []
+        best = 0
+        limit = range(self.settings["iterations"] + 1)
+        bar = tqdm(limit, "Boltzmann inversion", unit="iteration", disable=not progress)
+        for iteration in bar:
+            potential = reference.make_potential(energies, settings)
+            counts, number = self._simulate(
+                potential, reference, folder / f"iteration_{iteration}.h5md", platform, threads, progress
+            )
+            divergences.append(
+                [jensen_shannon_divergence(*pair) for pair in zip(counts, reference.counts, strict=True)]
+            )
+            potentials.append(potential)
+            histograms.append(counts)
+            worst = np.max(divergences, axis=1)
+            bar.set_postfix_str(f"largest divergence {worst[-1]:.4f} bits")
+            best = int(np.argmin(worst))
+            if worst[iteration] <= self.settings["tolerance"] or iteration - best >= self.settings["patience"]:
+                break
+            energies = reference.correct(energies, counts, number, self.settings["damping"])
+        result = BoltzmannInversionResult(
+            potential=potentials[best],
+            converged=bool(worst[best] <= self.settings["tolerance"]),
+            tolerance=self.settings["tolerance"],
+            best=best,
+            divergences=np.array(divergences),
+            coordinates=tuple(reference.coordinates),
+            reference=reference.densities(reference.counts),
+            simulated=reference.densities(histograms[best]),
+        )
+        if not (folder / "potential.pt").exists():
+            write_json(folder / "divergences.json", result.summary())
+            result.potential.save(folder / "potential.pt")
+        return result
+
+    def _simulate(
+        self,
+        potential: CGPotential,
+        reference: _Reference,
+        path: Path,
+        platform: str,
+        threads: int | None,
+        progress: bool,
+    ) -> tuple[list[NDArray[np.int64]], int]:
+        """Histograms of a simulation, and of how many frames they are; kept beside its frames."""
+        done = path.with_suffix(".npz")
+        if done.exists():
+            with np.load(done) as kept:
+                return [kept[f"counts_{index}"] for index in range(len(reference.coordinates))], int(kept["frames"])
+        keys = ("duration", "interval", "time_step", "friction", "seed")
+        options = {key: self.settings[key] for key in keys}
+        steps = round(self.settings["duration"] / 5 / self.settings["time_step"])
+        outcome = run(
+            potential.create_system(
+                reference.topology, periodic=reference.box is not None, remove_center_of_mass_motion=False
+            ),
+            reference.starts(self.settings["replicas"]),
+            reference.box,
+            path,
+            equilibration=steps * self.settings["time_step"],
+            temperature=reference.temperature,
+            types=reference.types.tolist(),
+            type_names=reference.type_names,
+            platform=platform,
+            threads=threads,
+            progress=progress,
+            **options,
+        )
+        with ExitStack() as stack:
+            sources = [stack.enter_context(Frames(replica.path)) for replica in outcome.replicas]
+            counts = count(sources, reference.coordinates, progress=progress)
+            number = sum(map(len, sources))
+        unfinished = done.with_suffix(".new.npz")
+        arrays: dict[str, Any] = {f"counts_{index}": values for index, values in enumerate(counts)}
+        np.savez(unfinished, frames=number, **arrays)
+        unfinished.replace(done)
+        return counts, number
+
+
+class _Reference:
+    """The frames to be reproduced: their beads, their distributions, and the potentials made of these."""
+
+    def __init__(self, inversion: BoltzmannInversion, sources: Sequence[Frames]) -> None:
+        first = sources[0]
+        _check_same_beads(sources)
+        self.sources = sources
+        self.start = inversion.potential
+        self.types, self.type_names, self.temperature = first.types, first.type_names, first.temperature
+        self.kinds_of_beads = bead_types([first])
+        self.thermal = _GAS_CONSTANT * self.temperature
+        self.frames = sum(map(len, sources))
+        self.box = None if first.boxes is None else np.asarray(first.boxes[0], float)
+        self.bins, self.cutoff = inversion.settings["bins"], inversion.cutoff
+        self.coordinates: list[Coordinate] = []
+        if self.start is not None and [kind.name for kind in self.start.bead_types] != self.type_names:
+            known = [kind.name for kind in self.start.bead_types]
+            raise ValueError(f"{first.path} has the bead types {self.type_names}, the potential {known}")
+        if inversion.settings["replicas"] > self.frames:
+            raise ValueError(
+                f"{inversion.settings['replicas']} replicas need as many frames to start from; there are {self.frames}"
+            )
+        self.kinds = inversion.coordinates or self._all_kinds()
+        if "pairs" in self.kinds and not (self.cutoff or 0) > 0:
+            raise ValueError("pairs need a cutoff in nm: cutoff=0.9, for example")
+        if "bonds" not in self.kinds and self.start is None and len(first.bonds):
+            raise ValueError("without a potential to start from, bonds must be among the coordinates")
+        names = [self.type_names[kind] for kind in self.types]
+        self.topology = with_bonds(cg_topology(names, self.box), first.bonds.tolist())
+        self.settings = {
+            "potential": None if self.start is None else hashlib.sha256(self.start.to_bytes()).hexdigest()[:16],
+            "coordinates": self.kinds,
+            "cutoff": self.cutoff,
+            "frames": {source.path.name: len(source) for source in sources},
+        }
+
+    def _all_kinds(self) -> list[str]:
+        terms = bonded_terms(self.sources[0].bonds.tolist())
+        kinds = [kind for kind in terms._fields if getattr(terms, kind)] + ([] if self.box is None else ["pairs"])
+        if not kinds:
+            raise ValueError(
+                f"{self.sources[0].path} knows no bonds and is not periodic, so nothing in it has a distribution; map "
+                "frames with a map whose beads are bonded (Mapping.with_bonds)"
+            )
+        return kinds
+
+    def measure(self, progress: bool) -> None:
+        """Find the coordinates and count the reference's distributions."""
+        self.coordinates = find_coordinates(self.sources, self.kinds, self.bins, self.cutoff or 0.0)
+        self.counts = count(self.sources, self.coordinates, progress=progress)
+        self.known = [sampled_bins(*pair) for pair in zip(self.coordinates, self.counts, strict=True)]
+
+    def first_energies(self) -> list[FloatArray]:
+        """Those of the direct inversion, or zero where there is a potential."""
+        if self.start is not None:
+            return [np.zeros(len(counts)) for counts in self.counts]
+        return [invert(*pair, self.thermal) for pair in zip(self.coordinates, self.counts, strict=True)]
+
+    def correct(
+        self, energies: list[FloatArray], counts: list[NDArray[np.int64]], frames: int, damping: float
+    ) -> list[FloatArray]:
+        """The energies of the next iteration."""
+        result = []
+        for index, coordinate in enumerate(self.coordinates):
+            known = self.known[index]
+            ratio = log_ratio(coordinate, counts[index], self.counts[index], (frames, self.frames), known)
+            corrected = energies[index] + damping * self.thermal * ratio
+            # A correction of a potential that holds the beads together need not do so too.
+            result.append(corrected if self.start is not None else extend(coordinate, corrected, known, self.thermal))
+        return result
+
+    def make_potential(self, energies: list[FloatArray], settings: dict[str, Any]) -> CGPotential:
+        """The potential with these energies in its tables."""
+        provenance = {"boltzmann_inversion": settings}
+        if self.start is None:
+            priors = make_priors(self.coordinates, energies)
+            return CGPotential(
+                None, self.kinds_of_beads, priors=priors, temperature=self.temperature, provenance=provenance
+            )
+        if not any(map(np.any, energies)):
+            return self.start
+        return self.start.with_priors(make_priors(self.coordinates, energies), provenance=provenance)
+
+    def starts(self, replicas: int) -> FloatArray:
+        """Positions of frames spread over all files, ``[replicas, N, 3]``, nm."""
+        ends = np.cumsum([len(source) for source in self.sources])
+        positions = []
+        for place in np.linspace(0, self.frames - 1, replicas + 1).astype(int)[1:]:
+            file = int(np.searchsorted(ends, place, side="right"))
+            positions.append(np.asarray(self.sources[file].positions[place - ends[file]], float))
+        return np.array(positions)
+
+    def densities(self, counts: Sequence[ArrayLike]) -> tuple[FloatArray, ...]:
+        """Histograms as probability densities."""
+        return tuple(
+            np.asarray(values, float) / np.sum(values) / coordinate.width
+            for coordinate, values in zip(self.coordinates, counts, strict=True)
         )
 
 
-def pair_potential(
-    distances: NDArray[np.floating], energies: NDArray[np.floating], cutoff: float
-) -> openmm.CustomNonbondedForce:
-    """A tabulated pair potential as a prior, which goes smoothly to zero over the last third before the cutoff.
-
-    Parameters
-    ----------
-    distances : array [K]
-        nm, ascending; below the first one the energy is constant.
-    energies : array [K]
-        kJ/mol
-    cutoff : float
-        nm
-    """
-    knots = np.linspace(0.0, cutoff, round(cutoff / _BIN) + 1)
-    fading = np.clip((knots / cutoff - 2 / 3) * 3, 0, 1)
-    values = np.interp(knots, distances, energies) * 0.5 * (1 + np.cos(np.pi * fading))
-    force = openmm.CustomNonbondedForce("u(r)")
-    force.setName("PairCorrection")
-    force.addPerParticleParameter("type")
-    force.addTabulatedFunction("u", openmm.Continuous1DFunction(values.tolist(), 0.0, cutoff))
-    force.setNonbondedMethod(openmm.CustomNonbondedForce.CutoffNonPeriodic)
-    force.setCutoffDistance(cutoff)
-    return force
+def _select(source: Frames, frames: slice) -> Frames:
+    selection = range(len(source))[frames]
+    if not selection:
+        raise ValueError(f"no frames are selected of the {len(source)} in {source.path}")
+    return source.select(list(selection))
 
 
-def _logarithm(g: NDArray[np.floating], reference: NDArray[np.floating]) -> NDArray[np.float64]:
-    """ln(g/g_ref), smoothed, and constant below the distances at which there are enough pairs."""
-    known = (g > _SMALLEST) & (reference > _SMALLEST)
-    if not known.any():
-        raise ValueError("there are no pairs of beads within the cutoff; the frames are not of a liquid")
-    first = int(np.argmax(known))
-    values = np.where(known, np.log(np.where(known, g, 1.0) / np.where(known, reference, 1.0)), 0.0)
-    values[:first] = values[first]
-    return gaussian_filter1d(values, 1.0, mode="nearest")
+def _check_same_beads(sources: Sequence[Frames]) -> None:
+    first = sources[0]
+    for source in sources:
+        if source.names != first.names or not np.array_equal(source.bonds, first.bonds):
+            raise ValueError(f"{source.path} and {first.path} hold different beads, or different bonds")
+        if source.temperature != first.temperature:
+            raise ValueError(
+                f"{source.path} is of {source.temperature} K and {first.path} of {first.temperature} K; one potential "
+                "is for one temperature"
+            )
+        boxes = source.boxes
+        if (boxes is None) != (first.boxes is None) or (
+            boxes is not None and first.boxes is not None and not np.allclose(boxes, first.boxes[0], atol=1e-4)
+        ):
+            raise ValueError(f"the box of {source.path} is not the same in all frames; use frames of constant volume")

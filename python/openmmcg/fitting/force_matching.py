@@ -21,12 +21,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from openmmcg.fitting.beads import bead_types
 from openmmcg.fitting.data import ForceDataset, Paths, check_molecule, open_frames, split_frames
 from openmmcg.fitting.directory import claim_directory, write_json
 from openmmcg.fitting.force_errors import KCAL_PER_MOL_PER_ANGSTROM, ForceErrors, measure_errors
 from openmmcg.fitting.training import ForceLearning, keep_freed_memory, make_loaders, make_trainer
 from openmmcg.frames import Frames
-from openmmcg.potentials import BeadType, CGPotential
+from openmmcg.potentials import CGPotential
 from openmmcg.potentials.priors import Prior, to_xml
 
 # What is made from the frames to train on; it is given one Frames, or a list of those of several files.
@@ -244,7 +245,7 @@ class ForceMatching:
         folder = Path(directory).expanduser()
         for source in training:
             _ = source.forces  # the error about missing ones comes before anything is written
-        kinds, temperature = _bead_types(training), _temperature(training)
+        kinds, temperature = bead_types(training), _temperature(training)
         given: Any = training[0] if len(training) == 1 else list(training)
         # A module can be called too, but not with frames.
         network = self.network if isinstance(self.network, nn.Module) else self.network(given)
@@ -349,17 +350,6 @@ class ForceMatching:
             **record,
         }
         claim_directory(folder, settings, "a training")
-
-
-def _bead_types(sources: Sequence[Frames]) -> list[BeadType]:
-    kinds = []
-    for index, name in enumerate(sources[0].type_names):
-        masses = np.unique(np.concatenate([source.masses[source.types == index] for source in sources]))
-        if len(masses) != 1:
-            files = ", ".join(str(source.path) for source in sources)
-            raise ValueError(f"the beads of type '{name}' in {files} have the masses {masses} amu, not one")
-        kinds.append(BeadType(name, float(masses[0])))
-    return kinds
 
 
 def _temperature(sources: Sequence[Frames]) -> float:

@@ -16,6 +16,11 @@ from openmmcg.potentials.priors import (
     PeriodicDihedrals,
     PriorForces,
     Repulsion,
+    Table,
+    TabulatedAngles,
+    TabulatedBonds,
+    TabulatedDihedrals,
+    TabulatedPairs,
 )
 
 if TYPE_CHECKING:
@@ -45,6 +50,11 @@ __all__ = [
     "PriorForces",
     "Repulsion",
     "SchNet",
+    "Table",
+    "TabulatedAngles",
+    "TabulatedBonds",
+    "TabulatedDihedrals",
+    "TabulatedPairs",
     "chain_pairs",
     "compile_network",
     "describe_module",

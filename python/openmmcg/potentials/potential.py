@@ -29,10 +29,10 @@ class CGPotential:
 
     Parameters
     ----------
-    network : Module
+    network : Module or None
         Energies of beads, ``forward(displacements, types, rows, columns)`` as `SchNet.forward`, with the
         attribute ``cutoff`` in nm; or of the beads of one whole molecule, ``cutoff`` None and ``molecule`` its bead
-        types, as `CGnet`. Its weights are copied.
+        types, as `CGnet`. Its weights are copied. None for a potential that its priors are all of.
     bead_types : sequence of BeadType or (name, mass in amu)
         The kinds of beads, in the order of the network's types.
     priors : sequence
@@ -49,7 +49,7 @@ class CGPotential:
 
     Notes
     -----
-    Making a potential needs torch. Loading one, building a System and running it do not.
+    Making a potential with a network needs torch. Loading one, building a System and running it do not.
 
     Examples
     --------
@@ -64,39 +64,48 @@ class CGPotential:
 
     def __init__(
         self,
-        network: torch.nn.Module,
+        network: torch.nn.Module | None,
         bead_types: Sequence[BeadType | tuple[str, float]],
         *,
         priors: Sequence[Prior] = (),
         temperature: float | None = None,
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
-        from openmmcg.potentials.contract import script_and_compile
-
         kinds = [BeadType(*kind) if isinstance(kind, tuple) else kind for kind in bead_types]
         _check_bead_types(kinds, getattr(network, "types", len(kinds)))
         if temperature is not None and not 0 < temperature < float("inf"):
             raise ValueError(f"the temperature must be positive, got {temperature} K")
+        if network is None and not priors:
+            raise ValueError("a potential without a network needs priors, or nothing would act on the beads")
         description = {
-            "contract": "neighbor-list",
-            "cutoff": _NO_PAIRS if network.cutoff is None else float(network.cutoff),  # type: ignore[arg-type]
+            "contract": "none",
             "bead_types": [{"name": kind.name, "mass": float(kind.mass)} for kind in kinds],
-            "dtype": "any",
-            "outputs_forces": False,
-            "global_parameters": [],
             "temperature": temperature,
             "provenance": dict(provenance or {}),
         }
-        if network.cutoff is None:
-            description["molecule"] = network.molecule.tolist()  # type: ignore[operator,union-attr]
         extras: dict[str, str | bytes] = {"priors.json": json.dumps([to_xml(prior) for prior in priors])}
-        module, compiled = script_and_compile(network)
-        if compiled is not None:
-            extras["compiled_network.json"], extras["compiled_network.bin"] = compiled
+        module = None
+        if network is not None:
+            from openmmcg.potentials.contract import script_and_compile
+
+            description |= {
+                "contract": "neighbor-list",
+                "cutoff": _NO_PAIRS if network.cutoff is None else float(network.cutoff),  # type: ignore[arg-type]
+                "dtype": "any",
+                "outputs_forces": False,
+                "global_parameters": [],
+            }
+            if network.cutoff is None:
+                description["molecule"] = network.molecule.tolist()  # type: ignore[operator,union-attr]
+            module, compiled = script_and_compile(network)
+            if compiled is not None:
+                extras["compiled_network.json"], extras["compiled_network.bin"] = compiled
         self._file = ModelFile(to_bytes(module, description, extras))
 
     def with_priors(self, priors: Sequence[Prior], *, provenance: Mapping[str, Any] | None = None) -> CGPotential:
-        """This potential and more priors, for example a correction found afterwards; needs torch.
+        """This potential and more priors, for example a correction found afterwards.
+
+        Where there is a network, this needs torch.
 
         Parameters
         ----------
@@ -112,7 +121,8 @@ class CGPotential:
         compiled = self.compile()
         if compiled is not None:
             extras["compiled_network.json"], extras["compiled_network.bin"] = compiled
-        return CGPotential.load(to_bytes(self.module, description, extras))
+        module = self.module if self.has_network else None
+        return CGPotential.load(to_bytes(module, description, extras))
 
     def scaled(self, factor: float, *, priors: bool = True) -> CGPotential:
         """This potential with its energy times a factor; needs torch.
@@ -149,7 +159,7 @@ class CGPotential:
         """
         file = ModelFile(path)
         contract = file.description.get("contract")
-        if contract != "neighbor-list":
+        if contract not in ("neighbor-list", "none"):
             raise ValueError(f"{file.source} follows the contract '{contract}'; give it to CGForce instead")
         _check_bead_types(file.bead_types, len(file.bead_types))
         potential = cls.__new__(cls)
@@ -174,9 +184,17 @@ class CGPotential:
         return self._file.content
 
     @property
+    def has_network(self) -> bool:
+        """Whether there is a network, and not priors alone."""
+        return self._file.description["contract"] != "none"
+
+    @property
     def cutoff(self) -> float | None:
-        """Distance beyond which beads do not interact, nm; None where all beads of a molecule do."""
-        return self._file.description["cutoff"] if self.molecule is None else None
+        """Distance beyond which the network lets no beads interact, nm; None where all beads of a molecule do.
+
+        0 where there is no network.
+        """
+        return self._file.description.get("cutoff", 0.0) if self.molecule is None else None
 
     @property
     def molecule(self) -> list[int] | None:
@@ -210,7 +228,15 @@ class CGPotential:
 
     @cached_property
     def module(self) -> torch.jit.ScriptModule:
-        """The TorchScript module, of the neighbor-list contract in ``docs/model-contract.md``; needs torch."""
+        """The TorchScript module, of the neighbor-list contract in ``docs/model-contract.md``; needs torch.
+
+        Raises
+        ------
+        ValueError
+            The potential has no network.
+        """
+        if not self.has_network:
+            raise ValueError(f"{self._file.source} has no network: it is made of priors alone")
         from openmmcg.potentials.contract import load_module
 
         return load_module(self.to_bytes())
@@ -270,7 +296,7 @@ class CGPotential:
         engine: str = "auto",
         remove_center_of_mass_motion: bool | None = None,
     ) -> openmm.System:
-        """Build a System of the beads of a topology: particles, priors, and the network as a ``CGForce``.
+        """Build a System of the beads of a topology: particles, priors, and the network, if any, as a ``CGForce``.
 
         Parameters
         ----------
@@ -315,7 +341,8 @@ class CGPotential:
             system.addParticle(kinds[bead_type].mass)
         bonds = [(first.index, second.index) for first, second in topology.bonds()]
         add_priors(system, self._file.priors, kinds_of_beads, bonds, periodic, [kind.name for kind in kinds])
-        system.addForce(CGForce(self.to_bytes(), types=kinds_of_beads, periodic=periodic, engine=engine))
+        if self.has_network:
+            system.addForce(CGForce(self.to_bytes(), types=kinds_of_beads, periodic=periodic, engine=engine))
         if remove_center_of_mass_motion or (remove_center_of_mass_motion is None and replicas == 1):
             system.addForce(openmm.CMMotionRemover())
         return system if replicas == 1 else replicate_system(system, replicas)

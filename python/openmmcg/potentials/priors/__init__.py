@@ -3,6 +3,13 @@
 from openmmcg.potentials.priors.bonded import CosineAngles, HarmonicAngles, HarmonicBonds, PeriodicDihedrals
 from openmmcg.potentials.priors.importers import from_cgnet, from_mlcg, from_torchmd_cg
 from openmmcg.potentials.priors.repulsion import Repulsion, shortest_distances
+from openmmcg.potentials.priors.tabulated import (
+    Table,
+    TabulatedAngles,
+    TabulatedBonds,
+    TabulatedDihedrals,
+    TabulatedPairs,
+)
 from openmmcg.potentials.priors.templates import Prior, PriorForces, add_priors, scale_prior, to_xml
 
 __all__ = [
@@ -13,6 +20,11 @@ __all__ = [
     "Prior",
     "PriorForces",
     "Repulsion",
+    "Table",
+    "TabulatedAngles",
+    "TabulatedBonds",
+    "TabulatedDihedrals",
+    "TabulatedPairs",
     "add_priors",
     "from_cgnet",
     "from_mlcg",

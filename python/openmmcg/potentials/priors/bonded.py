@@ -67,7 +67,7 @@ class _HarmonicPrior:
     size: ClassVar[int]
 
     def __post_init__(self) -> None:
-        _check_types(self.terms, self.size, self.what)
+        check_types(self.terms, self.size, self.what)
         for kinds, (center, force_constant) in self.terms.items():
             if not (np.isfinite(center) and 0 < force_constant < np.inf):
                 raise ValueError(
@@ -200,7 +200,7 @@ class PeriodicDihedrals:
     terms: Mapping[tuple[int, ...], Sequence[Cosine]]
 
     def __post_init__(self) -> None:
-        _check_types(self.terms, 4, "dihedrals")
+        check_types(self.terms, 4, "dihedrals")
         for kinds, series in self.terms.items():
             for periodicity, phase, force_constant in series:
                 if periodicity < 1 or not np.isfinite([phase, force_constant]).all():
@@ -263,7 +263,8 @@ class PeriodicDihedrals:
         return force
 
 
-def _check_types(terms: Mapping[tuple[int, ...], object], size: int, what: str) -> None:
+def check_types(terms: Mapping[tuple[int, ...], object], size: int, what: str) -> None:
+    """Check that keys are tuples of `size` bead types, none of them also in the reverse order."""
     if not terms:
         raise ValueError(f"a prior of {what} needs at least one term")
     for kinds in terms:

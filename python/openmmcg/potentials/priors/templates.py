@@ -46,12 +46,13 @@ def to_xml(prior: Prior) -> str:
         and force.getNumPerParticleParameters() == 1
         and force.getPerParticleParameterName(0) == "type"
     )
-    bonded = type(force) in _BONDED and getattr(force, f"getNum{_BONDED[type(force)][0]}s")() > 0
+    term = _term(force)
+    bonded = term is not None and getattr(force, f"getNum{term[0]}s")() > 0
     if not (pair or bonded):
         raise ValueError(
             "a prior must be one of openmmcg.potentials, a CustomNonbondedForce without particles whose only "
             "per-particle parameter is 'type', or a force of bonds, angles or torsions between bead types "
-            f"({', '.join(kind.__name__ for kind in _BONDED)}); got {force!r}"
+            f"({', '.join(kind.__name__ for kind in _BONDED)}, CustomCompoundBondForce of 2 to 4); got {force!r}"
         )
     return openmm.XmlSerializer.serialize(force)
 
@@ -114,7 +115,7 @@ def add_priors(
             method = openmm.CustomNonbondedForce
             force.setNonbondedMethod(method.CutoffPeriodic if periodic else method.CutoffNonPeriodic)
         else:
-            term, size = _BONDED[type(force)]
+            term, size = _term(force)  # type: ignore[misc]
             force, found = _instantiate(xml, term, paths[size], types)
             force.setUsesPeriodicBoundaryConditions(periodic)
             bonds_have_priors |= size == 2
@@ -128,6 +129,13 @@ def add_priors(
             "nothing would hold them together; fit the priors to frames that have such a bond, or correct the bonds of "
             "the topology"
         )
+
+
+def _term(force: openmm.Force) -> tuple[str, int] | None:
+    """What a force calls its terms, and between how many beads one is; None where it has no bonded terms."""
+    if isinstance(force, openmm.CustomCompoundBondForce) and force.getNumParticlesPerBond() in (2, 3, 4):
+        return "Bond", force.getNumParticlesPerBond()
+    return _BONDED.get(type(force))
 
 
 def _instantiate(

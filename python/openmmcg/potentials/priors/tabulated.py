@@ -1,0 +1,252 @@
+"""Tabulated priors: energies on a grid for each tuple of bead types, with natural cubic splines between.
+
+All terms of a kind are one OpenMM force: its table is a ``Continuous2DFunction`` of the term's number and the place on
+the term's grid, which at whole numbers is the spline of that term exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import openmm
+from numpy.typing import NDArray
+
+from openmmcg.potentials.priors.bonded import check_types
+
+
+class Table(NamedTuple):
+    """Energies on a grid.
+
+    Attributes
+    ----------
+    start, stop : float
+        The first and the last place of the grid: nm or radians.
+    energies : sequence of float [K]
+        kJ/mol, at K equally spaced places.
+    """
+
+    start: float
+    stop: float
+    energies: Sequence[float] | NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _TabulatedPrior:
+    """What tabulated bonds, angles and dihedrals share: a table for each tuple of bead types."""
+
+    terms: Mapping[tuple[int, ...], Table]
+
+    what: ClassVar[str]
+    size: ClassVar[int]
+
+    def __post_init__(self) -> None:
+        check_types(self.terms, self.size, self.what)
+        for kinds, (start, stop, energies) in self.terms.items():
+            if not (np.isfinite([start, stop]).all() and start < stop):
+                raise ValueError(f"the table of {self.what} of the types {kinds} goes from {start} to {stop}")
+            if len(energies) < 4 or not np.isfinite(energies).all():
+                raise ValueError(
+                    f"the table of {self.what} of the types {kinds} needs at least 4 energies, all finite, got "
+                    f"{len(energies)}"
+                )
+        lengths = {len(table.energies) for table in self._tables()}
+        if len(lengths) > 1:
+            raise ValueError(f"all tables of {self.what} need the same number of energies, got {sorted(lengths)}")
+
+    def _tables(self) -> list[Table]:
+        return [Table(*table) for table in self.terms.values()]
+
+    def _force(
+        self, expression: str, parameters: Mapping[str, Sequence[float]], function: openmm.Continuous2DFunction
+    ) -> openmm.CustomCompoundBondForce:
+        # OpenMM's forces of bonds, angles and torsions know no tabulated functions; this one does.
+        force = openmm.CustomCompoundBondForce(self.size, expression)
+        force.setName(type(self).__name__)
+        force.addTabulatedFunction("u", function)
+        for name in parameters:
+            force.addPerBondParameter(name)
+        for kinds, values in zip(self.terms, zip(*parameters.values(), strict=True), strict=True):
+            force.addBond(kinds, list(values))
+        return force
+
+
+class _Open(_TabulatedPrior):
+    """A coordinate x with two ends, beyond which the energy goes on linearly."""
+
+    coordinate: ClassVar[str]
+
+    def template(self) -> openmm.CustomCompoundBondForce:
+        """The prior as an OpenMM force between bead types."""
+        tables = self._tables()
+        rows = [list(map(float, table.energies)) for table in tables]
+        rows += rows[-1:]  # a function of two variables has at least two rows
+        slopes = [_end_slopes(table.energies) for table in tables]
+        parameters = {
+            "term": [float(term) for term in range(len(tables))],
+            "start": [table.start for table in tables],
+            "width": [table.stop - table.start for table in tables],
+            "before": [before for before, _ in slopes],
+            "after": [after for _, after in slopes],
+        }
+        expression = (
+            "u(term, min(max(place, 0), 1)) + before*min(place, 0) + after*max(place - 1, 0);"
+            f"place = ({self.coordinate} - start)/width"
+        )
+        return self._force(expression, parameters, _function(rows, 0.0, 1.0))
+
+
+class TabulatedBonds(_Open):
+    """Bonds with tabulated energies; beyond a table's ends the energy goes on linearly.
+
+    Parameters
+    ----------
+    terms : mapping
+        From pairs of bead types to `Table` (or tuples) over the length in nm, all with the same number of energies.
+
+    Raises
+    ------
+    ValueError
+        A key is no pair of types, or a table is not one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> lengths = np.linspace(0.1, 0.2, 11)
+    >>> prior = TabulatedBonds({(0, 1): (0.1, 0.2, 5e4 * (lengths - 0.15) ** 2)})
+    >>> prior.template().getNumBonds()
+    1
+    """
+
+    what, size, coordinate = "bonds", 2, "distance(p1, p2)"
+
+
+class TabulatedAngles(_Open):
+    """Angles with tabulated energies; beyond a table's ends the energy goes on linearly.
+
+    Parameters
+    ----------
+    terms : mapping
+        From triples of bead types to `Table` (or tuples) over the angle in radians; as of `TabulatedBonds`.
+
+    Raises
+    ------
+    ValueError
+        A key is no triple of types, or a table is not one.
+    """
+
+    what, size, coordinate = "angles", 3, "angle(p1, p2, p3)"
+
+
+class TabulatedDihedrals(_TabulatedPrior):
+    """Dihedrals with tabulated energies, periodic.
+
+    Parameters
+    ----------
+    terms : mapping
+        From quadruples of bead types to `Table` (or tuples) over the angle from −π to π; the energies at both ends are
+        the same. All have the same number of energies.
+
+    Raises
+    ------
+    ValueError
+        A key is no quadruple of types, or a table is not one of a whole turn.
+    """
+
+    what, size = "dihedrals", 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for kinds, (start, stop, energies) in self.terms.items():
+            if not np.allclose([start, stop], [-np.pi, np.pi]) or not np.isclose(energies[0], energies[-1]):
+                raise ValueError(
+                    f"the table of dihedrals of the types {kinds} must go from -pi to pi and end as it begins; it goes "
+                    f"from {start} to {stop} and from {energies[0]} to {energies[-1]} kJ/mol"
+                )
+
+    def template(self) -> openmm.CustomCompoundBondForce:
+        """The prior as an OpenMM force between bead types."""
+        rows = [[*map(float, table.energies[:-1]), float(table.energies[0])] for table in self._tables()]
+        # A periodic function of two variables is periodic in both, with at least three points along each.
+        rows += [rows[0]] * (2 if len(rows) == 1 else 1)
+        parameters = {"term": [float(term) for term in range(len(self.terms))]}
+        function = _function(rows, -np.pi, np.pi, periodic=True)
+        return self._force("u(term, dihedral(p1, p2, p3, p4))", parameters, function)
+
+
+@dataclass(frozen=True)
+class TabulatedPairs:
+    """Tabulated energies between beads more than two bonds apart.
+
+    Parameters
+    ----------
+    terms : mapping
+        From pairs of bead types to energies in kJ/mol ``[K]``, at K equally spaced distances from 0 to the cutoff,
+        all of one length. The last one should be zero, or the energy jumps at the cutoff. Pairs of types that are not
+        given do not interact.
+    cutoff : float
+        nm
+
+    Raises
+    ------
+    ValueError
+        A key is no pair of types, energies are not finite or of different number, or the cutoff is not positive.
+
+    Examples
+    --------
+    >>> TabulatedPairs({(0, 0): [4.0, 3.0, 1.0, 0.0]}, cutoff=0.6).template().getNumTabulatedFunctions()
+    1
+    """
+
+    terms: Mapping[tuple[int, ...], Sequence[float]]
+    cutoff: float
+
+    def __post_init__(self) -> None:
+        check_types(self.terms, 2, "pairs")
+        lengths = {len(energies) for energies in self.terms.values()}
+        if len(lengths) > 1 or min(lengths) < 4:
+            raise ValueError(f"all pairs need the same number of energies, at least 4, got {sorted(lengths)}")
+        if not np.isfinite(list(self.terms.values())).all():
+            raise ValueError("the energies of pairs must be finite")
+        if not self.cutoff > 0:
+            raise ValueError(f"the cutoff of pairs must be positive, got {self.cutoff} nm")
+
+    def template(self) -> openmm.CustomNonbondedForce:
+        """The prior as an OpenMM force without particles."""
+        rows = [list(map(float, energies)) for energies in self.terms.values()]
+        types = 1 + max(max(kinds) for kinds in self.terms)
+        force = openmm.CustomNonbondedForce("u(r)" if types == 1 else "u(term(type1, type2), r)")
+        force.setName("TabulatedPairs")
+        force.addPerParticleParameter("type")
+        cutoff = float(self.cutoff)
+        if types == 1:
+            force.addTabulatedFunction("u", openmm.Continuous1DFunction(rows[0], 0.0, cutoff))
+        else:
+            rows += [[0.0] * len(rows[0])]
+            numbers = np.full((types, types), len(rows) - 1.0)
+            for number, (first, second) in enumerate(self.terms):
+                numbers[first, second] = numbers[second, first] = number
+            force.addTabulatedFunction("u", _function(rows, 0.0, cutoff))
+            force.addTabulatedFunction("term", openmm.Discrete2DFunction(types, types, numbers.ravel().tolist()))
+        force.setNonbondedMethod(openmm.CustomNonbondedForce.CutoffNonPeriodic)
+        force.setCutoffDistance(cutoff)
+        return force
+
+
+def _function(
+    rows: Sequence[Sequence[float]], start: float, stop: float, periodic: bool = False
+) -> openmm.Continuous2DFunction:
+    """u(number of the row, place) of rows that go from start to stop."""
+    values = np.array(rows).ravel("F").tolist()
+    ends = (0.0, len(rows) - 1.0, start, stop)
+    return openmm.Continuous2DFunction(len(rows), len(rows[0]), values, *ends, periodic)
+
+
+def _end_slopes(energies: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Slopes of the natural spline at both ends, per width of the grid."""
+    from scipy.interpolate import CubicSpline
+
+    spline = CubicSpline(np.linspace(0, 1, len(energies)), np.asarray(energies, float), bc_type="natural")
+    return spline([0.0, 1.0], 1)

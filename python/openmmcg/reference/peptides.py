@@ -92,6 +92,12 @@ def capped_alanine(
         Unknown solvent, a mass of hydrogen below nature's or too large for what it is bonded to, or less padding
         than the cutoff of the electrostatics needs.
 
+    Notes
+    -----
+    In the implicit solvent at 300 K, passages to φ > 0 are rare: a run of 50 ns, with 1189 passages between αR and
+    extended backbones, had none, and one begun at φ > 0 left it after 1.3 ns, not to come back within 2 ns. A free
+    energy of that basin needs longer runs, or a bias along φ.
+
     Examples
     --------
     >>> topology, system, positions = capped_alanine()

@@ -54,6 +54,7 @@ def sample(
 ) -> SamplingResult:
     """Sample a System by Langevin dynamics and write positions and forces.
 
+    Forces are those of the potential energy, without those that hold constraints: force maps deal with them.
     Molecules are written whole, not wrapped into the box. The run may be interrupted at any moment:
     called again with the same arguments it goes on where it was, on any platform. A finished run returns
     at once; with more `frames` it becomes longer. Energies and temperatures stand in a CSV file beside

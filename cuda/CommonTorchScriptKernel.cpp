@@ -51,9 +51,6 @@ void CommonTorchScriptKernel::initialize(ContextImpl& context, const ModelArchiv
     beads = static_cast<int>(settings.types.size());
     if (beads == 0)
         return;
-    if (!settings.periodic && context.getSystem().usesPeriodicBoundaryConditions())
-        throw OpenMMException(
-            "it is not periodic, but other forces of the System are, so OpenMM may move beads by a box vector");
     const std::string index = context.getPlatform().getPropertyValue(context.getOwner(), "DeviceIndex");
     device = createSharedDevice(compute, std::stoi(index));
     setModel(model);

@@ -24,14 +24,16 @@ namespace OpenMMCG {
 namespace {
 
 /** Say once for each reason that a model does not run where the platform does. */
-void reportHostPath(const std::string& source, const std::string& reason) {
+void reportHostPath(const std::string& source, const std::string& platform, const std::string& reason) {
     static std::mutex mutex;
     static std::set<std::string> reported;
+    const std::string message = "CGForce: on the platform " + platform + " " + source +
+                                " is evaluated on the host, and every step takes positions and forces there and back, "
+                                "because " +
+                                reason;
     const std::lock_guard<std::mutex> lock(mutex);
-    if (reported.insert(source + reason).second)
-        std::cerr << "CGForce: the TorchScript engine evaluates " << source
-                  << " on the host, and every step takes positions and forces there and back, because " << reason
-                  << std::endl;
+    if (reported.insert(message).second)
+        std::cerr << message << std::endl;
 }
 
 }  // namespace
@@ -81,7 +83,7 @@ void CGForceImpl::initialize(ContextImpl& context) {
     CustomCPPForceImpl::initialize(context);
     engine = createEngine();
     if (!reason.empty())
-        reportHostPath(model->getSource(), reason);
+        reportHostPath(model->getSource(), platform.getName(), reason);
 }
 
 /**
@@ -95,6 +97,11 @@ bool CGForceImpl::createKernel(ContextImpl& context, int beads, std::string& rea
     const std::string name = native ? CalcCGForceKernel::Name() : CalcCGForceKernel::torchScriptName();
     if (!platform.supportsKernels({name}))
         return false;
+    if (!settings.periodic && context.getSystem().usesPeriodicBoundaryConditions()) {
+        reason =
+            "it is not periodic, but other forces of the System are, so OpenMM may move beads by box vectors there";
+        return false;
+    }
     std::vector<int> particleOfBead = particles;
     if (particles.empty()) {
         particleOfBead.resize(beads);

@@ -8,7 +8,7 @@ from openmmcg.fitting import ForceMatching, cross_validate
 from openmmcg.fitting.data import ForceDataset, open_frames, split_folds
 from openmmcg.fitting.forces import network_forces
 from openmmcg.frames import Frames, FrameWriter
-from openmmcg.potentials import CGnet, HarmonicAngles, HarmonicBonds, PriorForces, SchNet
+from openmmcg.potentials import CGnet, HarmonicAngles, HarmonicBonds, PriorForces, Repulsion, SchNet
 
 PRIORS = [HarmonicBonds.from_frames, HarmonicAngles.from_frames]
 SETTINGS = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-2}
@@ -144,6 +144,18 @@ def test_frames_of_molecules_of_different_size_make_one_graph(chain, tmp_path):
     assert [len(data[i].types) for i in chosen] == [4, 3, 3, 4]
     assert data[7].types.tolist() == [1, 2, 0, 1]
     torch.testing.assert_close(together, separate, rtol=1e-5, atol=1e-5)
+
+
+def test_a_repulsion_of_several_molecules_is_that_of_the_closest_beads(chain, tmp_path):
+    longer = write_chain(tmp_path / "longer.h5md", kinds="BABA", seed=1)
+    with open_frames([chain, longer]) as sources:
+        together = np.array(Repulsion.from_frames(sources, search=0.5).sigmas)
+        apart = [np.array(Repulsion.from_frames(source, search=0.5).sigmas) for source in sources]
+        with open_frames([write_chain(tmp_path / "hotter.h5md", temperature=350.0)]) as hotter:
+            with pytest.raises(ValueError, match="the same types and temperature"):
+                Repulsion.from_frames([*sources, *hotter])
+    assert np.array_equal(together, np.minimum(*apart))
+    assert together[0, 1] == apart[1][0, 1] < apart[0][0, 1]
 
 
 def test_molecules_that_do_not_go_together_are_refused(chain, tmp_path):

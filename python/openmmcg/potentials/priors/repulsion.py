@@ -63,22 +63,37 @@ class Repulsion:
             )
 
     @classmethod
-    def from_frames(cls, frames: Frames, *, exponent: float = 12.0, search: float = 0.6) -> Repulsion:
+    def from_frames(
+        cls, frames: Frames | Sequence[Frames], *, exponent: float = 12.0, search: float = 0.6
+    ) -> Repulsion:
         r"""Fit to the shortest distance sampled for each pair of bead types, where the energy becomes k_B T.
 
         The cutoff is 1.5 times the largest :math:`\sigma`, where little is left of the energy.
 
         Parameters
         ----------
-        frames : Frames
-            Mapped frames; their temperature and bonds are used.
+        frames : Frames, or a sequence of them
+            Mapped frames; their temperature and bonds are used. Several have the same type names.
         exponent
             See the class.
         search
             nm; pairs of types that never came closer than this are kept apart by it.
+
+        Raises
+        ------
+        ValueError
+            Files differ in bead types or temperature.
         """
-        shortest = shortest_distances(frames, search)
-        sigmas = shortest * (_GAS_CONSTANT * frames.temperature) ** (1.0 / exponent)
+        sources = list(frames) if isinstance(frames, Sequence) else [frames]
+        first = sources[0]
+        for source in sources:
+            if (source.type_names, source.temperature) != (first.type_names, first.temperature):
+                raise ValueError(
+                    f"{source.path} has the bead types {source.type_names} at {source.temperature} K, {first.path} "
+                    f"{first.type_names} at {first.temperature} K; priors need the same types and temperature"
+                )
+        shortest = np.min([shortest_distances(source, search) for source in sources], axis=0)
+        sigmas = shortest * (_GAS_CONSTANT * first.temperature) ** (1.0 / exponent)
         return cls(sigmas.tolist(), exponent, 1.5 * float(sigmas.max()))
 
     def template(self) -> openmm.CustomNonbondedForce:

@@ -86,13 +86,14 @@ def main() -> None:
     parser.add_argument("--replicas", type=int, default=20)
     parser.add_argument("--duration", type=float, default=200.0, help="ps of each replica in an iteration")
     parser.add_argument("--interval", type=float, default=0.5, help="ps")
+    parser.add_argument("--time-step", type=float, default=0.002, help="ps")
     parser.add_argument("--iterations", type=int, default=20)
     parser.add_argument("--damping", type=float, default=0.7)
     parser.add_argument("--bins", type=int, default=60)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    keys = ("replicas", "duration", "interval", "iterations", "damping", "bins")
+    keys = ("replicas", "duration", "interval", "time_step", "iterations", "damping", "bins")
     options = {"tolerance": BAR, **{key: getattr(arguments, key) for key in keys}}
     rows = []
     for beads in arguments.beads:

@@ -1,18 +1,182 @@
-"""Boltzmann inversion: the structure of a liquid comes back, and interruptions leave no trace."""
+"""Boltzmann inversion: the reference's distributions come back, and interruptions leave no trace."""
+
+import json
 
 import numpy as np
 import openmm
 import pytest
 from conftest import random_potential
+from test_fitting_distributions import KT, angle_energy, bond_energy, chains, dihedral_energy, draw, write
 
 from openmmcg import CGPotential
 from openmmcg.analysis import radial_distribution
 from openmmcg.fitting import BoltzmannInversion
-from openmmcg.fitting.boltzmann_inversion import pair_potential
+from openmmcg.fitting.inversion_figures import convergence, distributions
 from openmmcg.frames import Frames, FrameWriter
+from openmmcg.internal_coordinates import angles, dihedrals, distances
 from openmmcg.mapping import cg_topology
-from openmmcg.potentials import Repulsion
+from openmmcg.potentials import Repulsion, TabulatedPairs
 from openmmcg.simulation import minimise, run
+
+QUIET = {"threads": 1, "progress": False}
+# Of small molecules: strong friction, for samples that soon forget each other.
+FAST = {"replicas": 20, "duration": 20.0, "interval": 0.2, "time_step": 0.005, "friction": 20.0}
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+    """1500 frames of a chain of 8 beads of one type, with independent bonds, angles and dihedrals."""
+    path = tmp_path_factory.mktemp("chain") / "chain.h5md"
+    positions = chains(np.random.default_rng(5), 1500, 8)
+    return write(path, positions, ["A"] * 8, [(bead, bead + 1) for bead in range(7)])
+
+
+@pytest.fixture(scope="module")
+def triangle(tmp_path_factory):
+    """Exact frames of three beads joined by harmonic bonds: each angle follows from the bonds."""
+    random, number = np.random.default_rng(6), 30_000
+    # The volume element of a triangle in terms of its sides is their product.
+    sides = draw(random, lambda r: 0.5 * 4e3 * (r - 0.3) ** 2, lambda r: r, 0.15, 0.45, (number, 3))
+    a, b, c = sides[sides.max(1) < sides.sum(1) / 2][:3000].T
+    x = (a**2 + b**2 - c**2) / (2 * a)
+    positions = np.zeros((len(a), 3, 3))
+    positions[:, 1, 0], positions[:, 2, 0], positions[:, 2, 1] = a, x, np.sqrt(b**2 - x**2)
+    path = tmp_path_factory.mktemp("triangle") / "triangle.h5md"
+    return write(path, positions, ["A"] * 3, [(0, 1), (1, 2), (0, 2)])
+
+
+@pytest.fixture(scope="module")
+def finished(triangle, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inversion")
+    return BoltzmannInversion(**FAST, damping=0.7).fit(triangle, folder, **QUIET), folder
+
+
+def test_independent_coordinates_need_no_iteration(chain, tmp_path):
+    result = BoltzmannInversion(**FAST).fit(chain, tmp_path, **QUIET)
+    assert (result.converged, result.best, len(result.divergences)) == (True, 0, 1)
+    assert result.divergences.max() < 0.005
+    # The potential is that of the chain: at positions it visits, up to a constant.
+    energies = []
+    context = openmm.Context(
+        result.potential.create_system(cg_topology_of_chain(), remove_center_of_mass_motion=False),
+        openmm.VerletIntegrator(0.001),
+        openmm.Platform.getPlatformByName("Reference"),
+    )
+    with Frames(chain) as frames:
+        positions = frames.positions[:200]
+    for frame in positions:
+        context.setPositions(frame)
+        energies.append(context.getState(energy=True).getPotentialEnergy()._value)
+    difference = np.array(energies) - exact_energy(positions)
+    assert difference.std() < 0.5 * KT  # of 18 coordinates together
+    assert exact_energy(positions).std() > 2.5 * KT
+
+
+def cg_topology_of_chain():
+    topology = cg_topology(["A"] * 8)
+    atoms = list(topology.atoms())
+    for first, second in zip(atoms, atoms[1:], strict=False):
+        topology.addBond(first, second)
+    return topology
+
+
+def exact_energy(positions):
+    return (
+        bond_energy(distances(positions, [[i, i + 1] for i in range(7)])).sum(1)
+        + angle_energy(angles(positions, [[i, i + 1, i + 2] for i in range(6)])).sum(1)
+        + dihedral_energy(dihedrals(positions, [[i, i + 1, i + 2, i + 3] for i in range(5)])).sum(1)
+    )
+
+
+def test_coordinates_that_follow_from_each_other_converge_by_iterating(finished):
+    result, folder = finished
+    assert result.divergences[0].max() > 0.02
+    assert result.converged
+    assert result.divergences[result.best].max() <= 0.005
+    assert len(result.divergences) == result.best + 1
+    # Bonds and angles both hold the triangle in its shape, so the direct inversion is too stiff.
+    with np.load(folder / "iteration_0.npz") as first:
+        for index, coordinate in enumerate(result.coordinates):
+            exact = spread(coordinate, result.reference[index])
+            assert spread(coordinate, first[f"counts_{index}"]) < 0.85 * exact
+            assert spread(coordinate, result.simulated[index]) == pytest.approx(exact, rel=0.06)
+
+
+def spread(coordinate, weights):
+    """Standard deviation."""
+    mean = np.average(coordinate.centers, weights=weights)
+    return np.sqrt(np.average((coordinate.centers - mean) ** 2, weights=weights))
+
+
+def test_a_finished_inversion_is_a_file_a_table_and_figures(finished):
+    result, folder = finished
+    assert CGPotential.load(folder / "potential.pt").to_bytes() == result.potential.to_bytes()
+    assert result.potential.temperature == 300
+    assert [prior.getName() for prior in result.potential.priors] == ["TabulatedBonds", "TabulatedAngles"]
+    summary = json.loads((folder / "divergences.json").read_text())
+    assert summary == result.summary()
+    assert set(summary["divergences"]) == {"bond A-A", "angle A-A-A"}
+    assert summary["divergences"]["bond A-A"]["best"] == result.divergences[result.best, 0]
+    for figure in (distributions(result), convergence(result)):
+        figure.savefig(folder / "figure.png")
+        assert (folder / "figure.png").stat().st_size > 5000
+    assert len(distributions(result).axes) == 2
+
+
+def test_a_finished_inversion_is_not_done_again_and_not_with_other_settings(finished, triangle):
+    result, folder = finished
+    files = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    again = BoltzmannInversion(**FAST, damping=0.7).fit(triangle, folder, **QUIET)
+    assert again.potential.to_bytes() == result.potential.to_bytes()
+    assert np.array_equal(again.divergences, result.divergences)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == files
+    with pytest.raises(ValueError, match=r"holds an inversion with other settings .*damping 0.7 there, 0.6 here"):
+        BoltzmannInversion(**FAST, damping=0.6).fit(triangle, folder, **QUIET)
+
+
+def test_an_interrupted_inversion_goes_on_where_it_was(triangle, tmp_path, monkeypatch):
+    options = {**FAST, "replicas": 4, "duration": 2.0, "iterations": 2, "tolerance": 1e-9}
+    whole = BoltzmannInversion(**options).fit(triangle, tmp_path / "whole", **QUIET)
+    assert len(whole.divergences) == 3 and not whole.converged
+    simulations = []
+
+    def interrupted(*arguments, **keywords):
+        simulations.append(arguments[3].name)
+        if len(simulations) == 3:
+            raise KeyboardInterrupt
+        return run(*arguments, **keywords)
+
+    monkeypatch.setattr("openmmcg.fitting.boltzmann_inversion.run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        BoltzmannInversion(**options).fit(triangle, tmp_path / "parts", **QUIET)
+    result = BoltzmannInversion(**options).fit(triangle, tmp_path / "parts", **QUIET)
+    assert simulations == ["iteration_0.h5md", "iteration_1.h5md", "iteration_2.h5md", "iteration_2.h5md"]
+    assert np.array_equal(result.divergences, whole.divergences)
+    assert result.potential.to_bytes() == whole.potential.to_bytes()
+
+
+def test_it_stops_where_nothing_improves(triangle, tmp_path):
+    options = {**FAST, "replicas": 2, "duration": 1.0, "tolerance": 1e-9, "patience": 1, "iterations": 50}
+    result = BoltzmannInversion(**options).fit(triangle, tmp_path, **QUIET)
+    worst = result.divergences.max(1)
+    assert not result.converged
+    assert len(worst) == result.best + 2 and worst[-1] >= worst[result.best] == worst.min()
+
+
+def test_several_runs_are_one_reference(triangle, tmp_path):
+    with Frames(triangle) as frames:
+        positions = frames.positions[:]
+    bonds = [(0, 1), (1, 2), (0, 2)]
+    parts = [write(tmp_path / f"{k}.h5md", positions[k::2], ["A"] * 3, bonds) for k in range(2)]
+    options = {**FAST, "replicas": 2, "duration": 1.0, "iterations": 0}
+    result = BoltzmannInversion(**options).fit(parts, tmp_path / "parts", **QUIET)
+    whole = BoltzmannInversion(**options).fit(triangle, tmp_path / "whole", **QUIET)
+    for density, other in zip(result.reference, whole.reference, strict=True):
+        assert density == pytest.approx(other)
+    other = write(tmp_path / "warm.h5md", positions[:50], ["A"] * 3, bonds, temperature=350.0)
+    with pytest.raises(ValueError, match="is of 350.0 K and .* of 300.0 K"):
+        BoltzmannInversion(**options).fit([parts[0], other], tmp_path / "mixed", **QUIET)
+
 
 BEADS, CUTOFF = 216, 0.6
 BOX = np.eye(3) * 1.9
@@ -33,7 +197,7 @@ def weak_potential(*priors):
 def attraction():
     """A well at 0.4 nm that the weak potential knows nothing of."""
     distances = np.linspace(0, CUTOFF, 121)
-    return pair_potential(distances, -2.0 * np.exp(-(((distances - 0.38) / 0.03) ** 2)), CUTOFF)
+    return TabulatedPairs({(0, 0): -2.0 * np.exp(-(((distances - 0.38) / 0.03) ** 2))}, CUTOFF)
 
 
 def simulate(potential, path, duration):
@@ -41,8 +205,8 @@ def simulate(potential, path, duration):
     lattice = np.stack(np.meshgrid(*[np.arange(side)] * 3, indexing="ij"), -1).reshape(-1, 3)[:BEADS]
     system = potential.create_system(cg_topology(["W"] * BEADS, BOX))
     start = minimise(system, (lattice + 0.5) * BOX[0, 0] / side, BOX)
-    options = {"interval": 0.1, "equilibration": 3.0, "time_step": 0.005, "threads": 1, "progress": False}
-    run(system, start, BOX, path, duration=duration, **options)
+    options = {"interval": 0.1, "equilibration": 3.0, "time_step": 0.005}
+    run(system, start, BOX, path, duration=duration, types=[0] * BEADS, type_names=["W"], **options, **QUIET)
     return path
 
 
@@ -52,97 +216,105 @@ def structure(path):
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory):
-    return simulate(weak_potential(attraction()), tmp_path_factory.mktemp("reference") / "liquid.h5md", 20.0)
+def liquid(tmp_path_factory):
+    return simulate(weak_potential(attraction()), tmp_path_factory.mktemp("liquid") / "liquid.h5md", 10.0)
 
 
-def inversion(**options):
-    return BoltzmannInversion(weak_potential(), **{"duration": 5.0, "time_step": 0.005, **options})
-
-
-def test_the_structure_of_the_reference_comes_back(reference, tmp_path):
-    corrected = inversion(iterations=3, fraction=0.8).fit(reference, tmp_path, threads=1, progress=False)
-    target = structure(reference)
-    before = structure(simulate(weak_potential(), tmp_path / "before.h5md", 10.0))
-    after = structure(simulate(corrected, tmp_path / "after.h5md", 10.0))
-    difference = before.mean_absolute_difference(target, 0.2, 0.9)
-    assert difference > 0.08
-    assert after.mean_absolute_difference(target, 0.2, 0.9) < 0.25 * difference
-
-
-def test_the_first_correction_is_the_logarithm_of_the_ratio_of_the_distributions(reference, tmp_path):
-    fraction = 0.5
-    corrected = inversion(fraction=fraction).fit(reference, tmp_path, threads=1, progress=False)
-    assert [prior.getName() for prior in corrected.priors] == ["Repulsion", "PairCorrection"]
-    curves = []
-    for path in (reference, tmp_path / "iteration_0.h5md"):
-        with Frames(path) as frames:
-            curves.append(radial_distribution(frames.positions, frames.boxes, maximum=CUTOFF, bin_width=0.005))
-    with np.errstate(divide="ignore", invalid="ignore"):  # where there are no pairs
-        energies = fraction * 8.314462618e-3 * 300 * np.log(curves[1].g / curves[0].g)
-    system = openmm.System()
-    force = openmm.XmlSerializer.deserialize(openmm.XmlSerializer.serialize(corrected.priors[1]))
-    for _ in range(2):
-        system.addParticle(1.0)
-        force.addParticle([0])
-    system.addForce(force)
-    platform = openmm.Platform.getPlatformByName("Reference")
-    context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
-    for place in (64, 70, 76):  # between 0.32 and 0.39 nm, where neither few pairs nor the cutoff matter
-        context.setPositions([[0, 0, 0], [curves[0].distance[place], 0, 0]])
-        energy = context.getState(energy=True).getPotentialEnergy()._value
-        assert energy == pytest.approx(energies[place - 2 : place + 3].mean(), abs=0.1)
-
-
-def test_a_correction_keeps_what_the_potential_was(reference, tmp_path):
-    potential = weak_potential()
-    corrected = BoltzmannInversion(potential, duration=1.0, time_step=0.005).fit(
-        reference, tmp_path, threads=1, progress=False
+@pytest.mark.parametrize("start", ["potential", "nothing"])
+def test_the_structure_of_a_liquid_comes_back(liquid, tmp_path, start):
+    options = {"replicas": 1, "duration": 5.0, "interval": 0.1, "time_step": 0.005, "iterations": 3, "tolerance": 3e-4}
+    if start == "potential":
+        inversion = BoltzmannInversion(weak_potential(), damping=0.8, **options)
+    else:
+        inversion = BoltzmannInversion(cutoff=CUTOFF, damping=0.8, **options)
+    result = inversion.fit(liquid, tmp_path, **QUIET)
+    assert [coordinate.label for coordinate in result.coordinates] == ["pair W-W"]
+    assert result.divergences[result.best].max() < 0.25 * result.divergences[0].max()
+    target = structure(liquid)
+    before, after = (
+        structure(tmp_path / f"iteration_{iteration}.0.h5md").mean_absolute_difference(target, 0.2, 0.9)
+        for iteration in (0, result.best)
     )
+    assert after < 0.4 * before
+    assert result.potential.has_network == (start == "potential")
+
+
+def test_a_correction_keeps_what_the_potential_was(liquid, tmp_path):
+    potential = weak_potential()
+    options = {"replicas": 1, "duration": 0.5, "interval": 0.1, "time_step": 0.005, "iterations": 1, "tolerance": 1e-9}
+    result = BoltzmannInversion(potential, **options).fit(liquid, tmp_path, **QUIET)
+    corrected = result.potential
+    assert result.best == 1
+    assert [prior.getName() for prior in corrected.priors] == ["Repulsion", "TabulatedPairs"]
     assert corrected.compile() == potential.compile()
     assert (corrected.bead_types, corrected.temperature) == (potential.bead_types, 300)
-    assert corrected.provenance["boltzmann_inversion"]["fraction"] == 0.5
-    assert CGPotential.load(tmp_path / "corrected.pt").to_bytes() == corrected.to_bytes()
-
-
-def test_a_finished_correction_is_not_done_again_and_not_with_other_settings(reference, tmp_path):
-    first = inversion(duration=1.0).fit(reference, tmp_path, threads=1, progress=False)
-    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    again = inversion(duration=1.0).fit(reference, tmp_path, threads=1, progress=False)
-    assert again.to_bytes() == first.to_bytes()
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == files
-    with pytest.raises(ValueError, match="holds a correction with other settings .*fraction 0.5 there, 0.6 here"):
-        inversion(duration=1.0, fraction=0.6).fit(reference, tmp_path, threads=1, progress=False)
-
-
-def test_a_pair_potential_is_as_given_and_vanishes_smoothly_at_the_cutoff():
-    distances = np.linspace(0, CUTOFF, 121)
-    force = pair_potential(distances, np.full(121, 3.0), CUTOFF)
-    table = np.array(force.getTabulatedFunction(0).getFunctionParameters()[0])
-    assert table[:80] == pytest.approx(np.full(80, 3.0))
+    assert corrected.provenance["boltzmann_inversion"]["iterations"] == 1
+    table = np.array(corrected.priors[1].getTabulatedFunction(0).getFunctionParameters()[0])
     assert table[-1] == pytest.approx(0)
     assert abs(table[-1] - table[-2]) < 0.01
-    assert (np.diff(table) <= 1e-12).all()
 
 
-def test_liquids_of_several_bead_types_are_refused():
-    with pytest.raises(ValueError, match="one bead type, the potential has 2"):
-        BoltzmannInversion(random_potential())
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"coordinates": ["torsions"]}, "some of bonds, angles, dihedrals, pairs"),
+        ({"coordinates": []}, "coordinates are some of"),
+        ({"iterations": -1}, "iterations from 0 on"),
+        ({"replicas": 0}, "replicas from 1 on"),
+        ({"damping": 1.5}, "damping above 0 and up to 1"),
+        ({"tolerance": 0.0}, "tolerance between 0 and 1"),
+        ({"duration": 0.0}, "must be positive"),
+    ],
+)
+def test_bad_settings_are_refused(options, problem):
+    with pytest.raises(ValueError, match=problem):
+        BoltzmannInversion(**options)
 
 
-@pytest.mark.parametrize("options", [{"iterations": 0}, {"fraction": 0.0}, {"fraction": 1.5}, {"duration": 0.0}])
-def test_bad_settings_are_refused(options):
-    with pytest.raises(ValueError, match="needs at least one iteration"):
-        inversion(**options)
-
-
-def test_frames_without_a_box_or_of_other_beads_are_refused(tmp_path):
-    for name, box, problem in (("W", None, "not periodic"), ("X", BOX, "has the bead types")):
-        path = tmp_path / f"{name}.h5md"
-        particles = {"names": [name] * 2, "types": [0, 0], "type_names": [name], "masses": [18.0] * 2}
-        options = {"temperature": 300.0, "forces": False, "periodic": box is not None}
-        with FrameWriter(path, **particles, **options) as writer:
-            writer.append(np.array([[0.0, 0, 0], [0.3, 0, 0]]), box, time=0.0)
+def test_frames_that_cannot_be_inverted_are_refused_before_anything_is_done(triangle, tmp_path):
+    with Frames(triangle) as frames:
+        positions = frames.positions[:40]
+    bonds, names, folder = [(0, 1), (1, 2), (0, 2)], ["A"] * 3, tmp_path / "inversion"
+    few = write(tmp_path / "few.h5md", positions, names, bonds)
+    loose = write(tmp_path / "loose.h5md", positions, names, [])
+    liquid = write(tmp_path / "liquid.h5md", positions, names, [], box=BOX)
+    cases = [
+        ({"replicas": 41}, few, "41 replicas need as many frames to start from; there are 40"),
+        ({}, loose, "knows no bonds and is not periodic"),
+        ({}, liquid, "pairs need a cutoff"),
+        ({"coordinates": ["angles"]}, few, "bonds must be among the coordinates"),
+        ({"potential": weak_potential()}, few, r"has the bead types \['A'\], the potential \['W'\]"),
+    ]
+    for options, path, problem in cases:
         with pytest.raises(ValueError, match=problem):
-            inversion().fit(path, tmp_path / "fit", progress=False)
-        assert not (tmp_path / "fit").exists()
+            BoltzmannInversion(**options).fit(path, folder, **QUIET)
+    with pytest.raises(FileNotFoundError):
+        BoltzmannInversion().fit(tmp_path / "nothing.h5md", folder, **QUIET)
+    with pytest.raises(ValueError, match="no frames are selected of the 40"):
+        BoltzmannInversion().fit(few, folder, frames=slice(100, None), **QUIET)
+    assert not folder.exists()
+    with pytest.raises(ValueError, match="have 10 or more of the .*; take more frames, or fewer bins"):
+        BoltzmannInversion(bins=300).fit(few, folder, **QUIET)
+
+
+def test_frames_without_a_temperature_are_refused(triangle, tmp_path):
+    import h5py
+
+    from openmmcg.frames.h5md import TEMPERATURE
+
+    path = tmp_path / "foreign.h5md"
+    path.write_bytes(triangle.read_bytes())
+    with h5py.File(path, "r+") as file:
+        del file[TEMPERATURE]
+    with pytest.raises(ValueError, match="does not say at which temperature"):
+        BoltzmannInversion().fit(path, tmp_path / "inversion", **QUIET)
+
+
+def test_frames_of_a_changing_box_are_refused(tmp_path):
+    path = tmp_path / "npt.h5md"
+    particles = {"names": ["W"] * 2, "types": [0, 0], "type_names": ["W"], "masses": [18.0] * 2}
+    with FrameWriter(path, **particles, temperature=300.0, forces=False) as writer:
+        for time in range(20):
+            writer.append(np.array([[0.0, 0, 0], [0.3, 0, 0]]), BOX * (1 + 0.01 * time), time=float(time))
+    with pytest.raises(ValueError, match="frames of constant volume"):
+        BoltzmannInversion(cutoff=0.6).fit(path, tmp_path / "inversion", **QUIET)

@@ -103,7 +103,7 @@ class BoltzmannInversion:
         :math:`\alpha`, above 0 and up to 1: smaller where coordinates depend on each other.
     tolerance : float
         Jensen-Shannon divergence, in bits, see `jensen_shannon_divergence`. Sampling alone makes some
-        (bins − 1)/(5.5 n) of n independent frames.
+        (bins − 1)/(2.8 n) of n independent frames.
     patience : int
         Iterations without improvement after which to stop.
     bins : int

@@ -134,7 +134,7 @@ def jensen_shannon_divergence(first: ArrayLike, second: ArrayLike) -> float:
     :math:`\tfrac12 D(p\|m) + \tfrac12 D(q\|m)` with :math:`m = (p + q)/2` and the Kullback-Leibler divergence D with
     logarithms to the base 2; Lin, IEEE Trans. Inf. Theory 37, 145 (1991).
 
-    Two samples of n independent values each of the same distribution differ by about (bins − 1)/(5.5 n).
+    Two samples of n independent values each of the same distribution differ by about (bins − 1)/(2.8 n).
 
     Parameters
     ----------

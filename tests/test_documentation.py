@@ -102,6 +102,41 @@ def test_the_water_example_runs_and_resumes(tmp_path):
     assert again["force_rmse_kcal_mol_A"] == pytest.approx(summary["force_rmse_kcal_mol_A"], rel=1e-5)
 
 
+def test_the_alanine_example_runs_and_resumes(tmp_path):
+    example, directory = ROOT / "examples" / "alanine_dipeptide.py", tmp_path / "alanine"
+    output = run(example, "--quick", "--directory", directory, cwd=tmp_path)
+    summary = json.loads((directory / "summary.json").read_text())
+    forces = summary["mean_square_force_kcal_mol_A"]
+    assert 0 < forces["optimal"] < forces["slice"]
+    assert len(summary["cross_validation"]["folds"]) == 2
+    assert summary["noise_equivalent"].keys() == {"kl_divergence", "mean_squared_difference"}
+    assert summary["stable"] is True and summary["temperature_K"] == pytest.approx(300, rel=0.2)
+    assert "noise-equivalent σ" in output and (directory / "report.html").stat().st_size > 10_000
+    frames = {path: path.stat().st_mtime_ns for path in directory.glob("*.h5md")}
+    assert len(frames) == 13
+    run(example, "--quick", "--directory", directory, cwd=tmp_path)
+    assert frames == {path: path.stat().st_mtime_ns for path in directory.glob("*.h5md")}
+
+
+def test_the_chignolin_example_runs(tmp_path):
+    directory = tmp_path / "chignolin"
+    run(ROOT / "examples" / "chignolin.py", "--quick", "--directory", directory, cwd=tmp_path)
+    summary = json.loads((directory / "summary.json").read_text())
+    assert summary["populations"]["hairpin"]["folded"] == 1.0
+    assert summary["populations"]["extended"]["unfolded"] == 1.0
+    assert summary["stable"] is True and summary["nanoseconds_of_atoms"] == 0.008
+    assert (directory / "report.html").stat().st_size > 10_000
+
+
+def test_the_benchmark_of_peptide_replicas_runs(tmp_path):
+    options = "--replicas 4 --channels 16 --threads 1"
+    program = ROOT / "benchmarks" / "peptide_replicas.py"
+    output = run(program, *options.split(), "--json", tmp_path / "rows.json", cwd=tmp_path)
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["engine"] for row in rows] == ["OpenMM-CG", "torch loop"]
+    assert re.search(r"ratio \d+\.\d", output)
+
+
 def test_the_water_benchmark_writes_what_it_prints(tmp_path):
     result = tmp_path / "rows.json"
     options = "--beads 10 --cutoff 0.6 --channels 16 --threads 1 --engines native torchscript torch-operators"

@@ -49,11 +49,13 @@ class DeepKernel(nn.Module):
     @torch.no_grad()
     def predict(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance at the latent means, as GPyTorch computes them."""
+        was_training = self.network.training
         self.eval()
         latent = self.network(inputs)[0]
         distribution = self.process(latent)
         variance = distribution.variance + self.noise.noise(latent)
         self.train()
+        self.network.train(was_training)
         return distribution.mean, variance
 
     def log_likelihood(self, inputs: Tensor, targets: Tensor) -> float:

@@ -316,9 +316,7 @@ class DKLPredictor:
                 description = json.loads(str(archive["description"]))
                 arrays = {name: archive[name] for name in archive.files if name != "description"}
         except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(
-                f"'{source}' is damaged, or was not written by DKLPredictor.save: {error}"
-            ) from error
+            raise ValueError(f"'{source}' is damaged, or was not written by DKLPredictor.save: {error}") from error
         if description.get("format") != FORMAT:
             raise ValueError(f"'{source}' is not an {FORMAT}: its format is {description.get('format')!r}")
         if description["format_version"] > FORMAT_VERSION:

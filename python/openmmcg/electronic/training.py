@@ -46,7 +46,7 @@ class Fold:
     scores : Scores
         On those frames, so a little flattering.
     steps : int
-        Where in its schedule of steps the fold was at its best.
+        After so many steps of the optimiser the fold was at its best.
     seconds : float
     """
 
@@ -107,8 +107,8 @@ class DKLTraining:
     weight_decay : float
         Of AdamW, for the network.
     patience : int
-        When the held-out frames have not become more likely for so many of its 40 checks, a fold goes on to the last
-        part of its training from where they were most likely; when that happens there, it ends.
+        The last part of a fold's training ends early when the held-out frames have not become more likely for so many
+        of its 12 checks. In any case the fold is left as it was when they were most likely.
     seed : int
         Of the initial weights and the order of the frames.
 
@@ -132,7 +132,7 @@ class DKLTraining:
         batch_size: int = 256,
         learning_rate: float = 0.02,
         weight_decay: float = 0.1,
-        patience: int = 15,
+        patience: int = 6,
         seed: int = 0,
     ) -> None:
         at_least_one = {
@@ -285,7 +285,7 @@ class DKLTraining:
         validation: tuple[Tensor, Tensor],
         advance: Callable[[int], Any],
     ) -> int:
-        """Train in place up to the state under which the held-out frames are most likely; where in its schedule."""
+        """Train in place up to the state under which the held-out frames are most likely; the steps that took."""
         settings = self.settings
         frames, steps = len(training[0]), settings["steps"]
         batch = min(settings["batch_size"], frames)
@@ -295,19 +295,18 @@ class DKLTraining:
             {"params": [*kernel.process.parameters(), *kernel.noise.parameters()], "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW(groups, settings["learning_rate"], fused=True)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, settings["learning_rate"], total_steps=steps, pct_start=WARM_UP
+        )
         best, best_step, best_state = -math.inf, 0, kernel.copy_state()
         interval = max(1, steps // CHECKS)
         first_settling = steps - round(SETTLING * steps)
         order = torch.randperm(frames)
-        step = 0
-        while step < steps:
-            step += 1
+        for step in range(1, steps + 1):
             if step == first_settling:
                 # Noise on the latent places, and the batches' own normalisation, keep the network from learning frames
                 # by heart. But error bars learned with them are too wide for predictions, which are made without.
                 kernel.network.eval()
-            for group in optimizer.param_groups:
-                group["lr"] = settings["learning_rate"] * _one_cycle(step / steps)
             if len(order) < batch:
                 order = torch.randperm(frames)
             chosen, order = order[:batch], order[batch:]
@@ -323,27 +322,19 @@ class DKLTraining:
             gradient = nn.utils.clip_grad_norm_(kernel.parameters(), LARGEST_GRADIENT)
             if torch.isfinite(gradient):
                 optimizer.step()
+            schedule.step()
             advance(1)
             if step % interval == 0 or step == steps:
                 likelihood = kernel.log_likelihood(*validation)
                 if likelihood > best:
                     best, best_step, best_state = likelihood, step, kernel.copy_state()
-                if step - best_step >= settings["patience"] * interval:
-                    if step >= first_settling:
-                        break
-                    kernel.load_state_dict(best_state)
-                    step = best_step = first_settling - 1
+                # While the learning rate is high, the likelihood goes up and down and says nothing about the end.
+                if step - max(best_step, first_settling) >= settings["patience"] * interval:
+                    break
         if best == -math.inf:
             raise RuntimeError("the training diverged: lower learning_rate, and check the energies for outliers")
         kernel.load_state_dict(best_state)
         return best_step
-
-
-def _one_cycle(progress: float) -> float:
-    """The learning rate's schedule: up to one along a cosine, then down to zero (Smith and Topin 2019)."""
-    if progress < WARM_UP:
-        return 0.5 - 0.5 * math.cos(math.pi * progress / WARM_UP)
-    return 0.5 + 0.5 * math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))
 
 
 def _digest(values: NDArray[np.float64], labels: NDArray[np.float64]) -> str:

@@ -177,7 +177,7 @@ class DKLPredictor:
     """Predicts the distribution p(E|R) of an electronic property from the beads of one molecule.
 
     `DKLTraining` makes it. With several members (the folds of a cross-validation), the distribution is the normal one
-    with the mean and variance of their mixture.
+    with the mean of their mixture, and its variance times a factor.
 
     Parameters
     ----------
@@ -186,6 +186,8 @@ class DKLPredictor:
         At least one.
     bead_names : sequence of str, optional
         Of the map it was trained on.
+    variance_factor : float
+        Of several members: their mean is nearer to the truth than each of them.
     provenance : mapping, optional
         Anything JSON can express: settings, scores, versions.
 
@@ -201,6 +203,7 @@ class DKLPredictor:
         members: Sequence[Member],
         *,
         bead_names: Sequence[str] | None = None,
+        variance_factor: float = 1.0,
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
         if not members:
@@ -208,6 +211,7 @@ class DKLPredictor:
         check_bead_names(bead_names, features.beads)
         self.features = features
         self.members = list(members)
+        self.variance_factor = variance_factor
         self.bead_names = None if bead_names is None else list(bead_names)
         self.provenance = dict(provenance or {})
 
@@ -285,6 +289,7 @@ class DKLPredictor:
             "format_version": FORMAT_VERSION,
             "features": self.features.describe(),
             "bead_names": self.bead_names,
+            "variance_factor": self.variance_factor,
             "members": len(self.members),
             "provenance": self.provenance,
         }
@@ -333,17 +338,19 @@ class DKLPredictor:
             DistanceFeatures(**description["features"]),
             members,
             bead_names=description["bead_names"],
+            variance_factor=description["variance_factor"],
             provenance=description["provenance"],
         )
 
     def _mixture(self, features: Array) -> Prediction:
-        """Mean and variance of the members' mixture."""
+        """Mean and variance of the members' mixture, the latter times the factor."""
         predictions = [member.predict(features) for member in self.members]
         if len(predictions) == 1:
             return predictions[0]
         means = np.stack([prediction.mean for prediction in predictions])
         parts = np.mean([prediction.variance_parts for prediction in predictions], axis=0)
         parts[0] += means.var(0)
+        parts *= self.variance_factor
         return Prediction(means.mean(0), np.sqrt(parts.sum(0)), predictions[0].latent, VarianceParts(*parts))
 
     def _check_range(self, features: Array) -> None:

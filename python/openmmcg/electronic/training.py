@@ -25,7 +25,7 @@ from openmmcg.electronic.data import check_bead_names, check_training_data, fold
 from openmmcg.electronic.deep_kernel import DeepKernel
 from openmmcg.electronic.features import DistanceFeatures
 from openmmcg.electronic.kernel_network import batch_divergence, draw_latent
-from openmmcg.electronic.predictor import DKLPredictor
+from openmmcg.electronic.predictor import DKLPredictor, Member
 
 CHECKS = 40  # how often the held-out frames are looked at
 WARM_UP = 0.2  # fraction of the steps in which the learning rate rises
@@ -225,10 +225,12 @@ class DKLTraining:
                     fold = _read_fold(path, settings)
                 bar.update(number * self.settings["steps"] - bar.n)
                 found.append(fold)
+        members = [fold.predictor.members[0] for fold in found]
         predictor = DKLPredictor(
             features,
-            [fold.predictor.members[0] for fold in found],
+            members,
             bead_names=bead_names,
+            variance_factor=_variance_factor(members, values),
             provenance={"settings": settings, "folds": [fold.predictor.provenance["fold"] for fold in found]},
         )
         if folder is not None:
@@ -335,6 +337,19 @@ class DKLTraining:
             raise RuntimeError("the training diverged: lower learning_rate, and check the energies for outliers")
         kernel.load_state_dict(best_state)
         return best_step
+
+
+def _variance_factor(members: Sequence[Member], values: NDArray[np.float64]) -> float:
+    """What the variance of a mixture of members, each with true error bars, is multiplied by.
+
+    At every frame the members' mean squared error is that of their mean plus the variance V of their means (Krogh and
+    Vedelsby, Adv. Neural Inf. Process. Syst. 7, 231 (1995)). So if S is the mean of their variances, the error of the
+    mean is S − V, while the variance of the mixture is S + V; here both are averages over the frames.
+    """
+    predictions = [member.predict(values) for member in members]
+    spread = np.var([prediction.mean for prediction in predictions], axis=0).mean()
+    own = np.mean([prediction.standard_deviation**2 for prediction in predictions])
+    return float(max(own - spread, 0.5 * own) / (own + spread))
 
 
 def _digest(values: NDArray[np.float64], labels: NDArray[np.float64]) -> str:

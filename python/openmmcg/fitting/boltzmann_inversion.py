@@ -100,7 +100,8 @@ class BoltzmannInversion:
     iterations : int
         How often to correct at most.
     damping : float
-        :math:`\alpha`, above 0 and up to 1: smaller where coordinates depend on each other.
+        :math:`\alpha` at the start, above 0 and up to 1: smaller where coordinates depend on each other, as in rings.
+        An iteration that makes the largest divergence larger is taken back and made again with half of it.
     tolerance : float
         Jensen-Shannon divergence, in bits, see `jensen_shannon_divergence`. Sampling alone makes some
         (bins − 1)/(2.8 n) of n independent frames.
@@ -243,14 +244,14 @@ class BoltzmannInversion:
         threads: int | None,
         progress: bool,
     ) -> BoltzmannInversionResult:
-        energies = reference.first_energies()
+        energies = [reference.first_energies()]
         divergences: list[list[float]] = []
         potentials, histograms = [], []
-        best = 0
+        best, damping = 0, self.settings["damping"]
         limit = range(self.settings["iterations"] + 1)
         bar = tqdm(limit, "Boltzmann inversion", unit="iteration", disable=not progress)
         for iteration in bar:
-            potential = reference.make_potential(energies, settings)
+            potential = reference.make_potential(energies[iteration], settings)
             counts, number = self._simulate(
                 potential, reference, folder / f"iteration_{iteration}.h5md", platform, threads, progress
             )
@@ -264,7 +265,10 @@ class BoltzmannInversion:
             best = int(np.argmin(worst))
             if worst[iteration] <= self.settings["tolerance"] or iteration - best >= self.settings["patience"]:
                 break
-            energies = reference.correct(energies, counts, number, self.settings["damping"])
+            if best < iteration:
+                # Coordinates that follow from each other are corrected for the same difference more than once.
+                damping /= 2
+            energies.append(reference.correct(energies[best], histograms[best], number, damping))
         result = BoltzmannInversionResult(
             potential=potentials[best],
             converged=bool(worst[best] <= self.settings["tolerance"]),

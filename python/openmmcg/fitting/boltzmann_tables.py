@@ -19,7 +19,7 @@ FloatArray = NDArray[np.float64]
 # Bins with fewer samples are noise.
 FEWEST = 10
 # Bins that quadratics are fitted to; they leave the curvature of a well as it is.
-_WINDOW = 7
+_WINDOW = 5
 # Bins at an end of what was sampled from which the slope beyond is taken.
 _END = 5
 # k_B T per bin: by at least this much the energy rises where nothing was sampled.

@@ -151,9 +151,11 @@ def test_a_repulsion_of_several_molecules_is_that_of_the_closest_beads(chain, tm
     with open_frames([chain, longer]) as sources:
         together = np.array(Repulsion.from_frames(sources, search=0.5).sigmas)
         apart = [np.array(Repulsion.from_frames(source, search=0.5).sigmas) for source in sources]
-        hotter = Frames(write_chain(tmp_path / "hotter.h5md", temperature=350.0))
-        with hotter, pytest.raises(ValueError, match="the same types and temperature"):
-            Repulsion.from_frames([*sources, hotter])
+        with (
+            open_frames([write_chain(tmp_path / "hotter.h5md", temperature=350.0)]) as hotter,
+            pytest.raises(ValueError, match="the same types and temperature"),
+        ):
+            Repulsion.from_frames([*sources, *hotter])
     assert np.array_equal(together, np.minimum(*apart))
     assert together[0, 1] == apart[1][0, 1] < apart[0][0, 1]
 

@@ -34,8 +34,8 @@ from openmmcg.potentials import CGnet, HarmonicAngles, HarmonicBonds, PriorForce
 NAMES, MASSES = ["C1", "N1", "CA", "C2", "N2"], [12.011, 14.007, 12.011, 12.011, 14.007]
 PRIORS = [HarmonicBonds.from_frames, HarmonicAngles.from_frames]
 BAR = 3.0  # (kcal/mol/Å)² of gain over the priors
-ORDER = 4  # of the Fourier series of dihedrals
-FUNCTIONS = 12  # of each distance
+ORDER = 2  # of the Fourier series of dihedrals
+DEGREE = 3  # of polynomials of distances and of cosines of angles
 
 
 def convert(source: Path, target: Path) -> None:
@@ -104,10 +104,10 @@ def linear_forces(positions: np.ndarray) -> np.ndarray:
     features = network.features(places.diff(dim=1))
     distances, cosines = features[:, :10], torch.cos(features[:, 10:13])
     dihedrals = torch.atan2(features[:, 15:17], features[:, 13:15])
-    low, high = distances.min(0).values.detach(), distances.max(0).values.detach()
-    scaled = 2 * (distances - low) / (high - low) - 1
-    functions = [torch.cos(k * torch.acos((1 - 1e-9) * scaled)) for k in range(1, FUNCTIONS + 1)]  # Chebyshev
-    functions += [cosines**k for k in range(1, 4)]
+    # Scaled, so that powers do not differ by orders of magnitude.
+    coordinates = torch.cat([10 * distances, cosines], 1)
+    coordinates = coordinates - coordinates.mean(0).detach()
+    functions = [coordinates**k for k in range(1, DEGREE + 1)]
     for m in range(ORDER + 1):
         for n in range(-ORDER if m else 1, ORDER + 1):
             angle = m * dihedrals[:, :1] + n * dihedrals[:, 1:]

@@ -286,6 +286,15 @@ def test_numbers_that_must_be_positive_are_checked(option):
         ForceMatching(make_network(), **{option: 0})
 
 
+def test_the_learning_rate_can_fall_by_a_factor_after_every_epoch(trajectory, tmp_path):
+    matching(3, learning_rate_decay=0.3).fit(trajectory, tmp_path, progress=False)
+    (optimizer,) = torch.load(tmp_path / "last.ckpt", weights_only=True)["optimizer_states"]
+    assert optimizer["param_groups"][0]["lr"] == pytest.approx(1e-2 * 0.3**3)
+    for decay in (0.0, 1.5):
+        with pytest.raises(ValueError, match="learning_rate_decay"):
+            matching(learning_rate_decay=decay)
+
+
 def test_a_split_has_every_frame_once():
     for split in ("last", "random"):
         training, validation = split_frames(50, 0.1, split, seed=3)

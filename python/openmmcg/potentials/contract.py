@@ -121,16 +121,28 @@ class PeriodicPlainModule(_OwnNeighbors):
         return self.energy(positions, box)
 
 
+def _script(module: nn.Module) -> torch.jit.ScriptModule:
+    """Script a module such that the same loaded network gives the same file, whatever was scripted before.
+
+    TorchScript gives a class another name where the process knows one of this name already. A run is resumed only with
+    the potential that it was begun with, which is recognised by its bytes.
+    """
+    torch._C._jit_clear_class_registry()
+    torch.jit._recursive.concrete_type_store = torch.jit._recursive.ConcreteTypeStore()
+    torch.jit._state._clear_class_state()
+    return torch.jit.script(module)
+
+
 def script_and_compile(network: nn.Module) -> tuple[torch.jit.ScriptModule, tuple[str, bytes] | None]:
     """A copy of a network under the neighbor-list contract, and its compiled form where there is one."""
     network = copy.deepcopy(network).to("cpu", torch.float32).eval()
     compiled = compile_network(network) if isinstance(network, FilterConvolutionNetwork) else None
-    return torch.jit.script(supply_pairs(network)), compiled
+    return _script(supply_pairs(network)), compiled
 
 
 def scale_module(network: nn.Module, factor: float) -> torch.jit.ScriptModule:
     """A network times a factor under the neighbor-list contract."""
-    return torch.jit.script(supply_pairs(_ScaledNetwork(network, float(factor))).eval())
+    return _script(supply_pairs(_ScaledNetwork(network, float(factor))).eval())
 
 
 def load_module(content: bytes) -> torch.jit.ScriptModule:
@@ -143,6 +155,6 @@ def export_plain(
 ) -> torch.jit.ScriptModule:
     """Write a network as a module of the plain contract, see `CGPotential.export_openmm_torch`."""
     kind = PeriodicPlainModule if periodic else PlainModule
-    module = torch.jit.script(kind(network, torch.tensor(list(types), dtype=torch.int64), cutoff).eval())
+    module = _script(kind(network, torch.tensor(list(types), dtype=torch.int64), cutoff).eval())
     module.save(os.fspath(path))
     return module

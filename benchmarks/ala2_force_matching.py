@@ -24,11 +24,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from md_water import machine, versions
 
 from openmmcg.fitting import ForceMatching, cross_validate
 from openmmcg.fitting.data import split_folds
 from openmmcg.fitting.force_errors import KCAL_PER_MOL_PER_ANGSTROM
-from openmmcg.frames import Frames, FrameWriter
+from openmmcg.frames import Frames, write_frames
 from openmmcg.potentials import CGnet, HarmonicAngles, HarmonicBonds, PriorForces, SchNet
 
 NAMES, MASSES = ["C1", "N1", "CA", "C2", "N2"], [12.011, 14.007, 12.011, 12.011, 14.007]
@@ -43,21 +44,19 @@ def convert(source: Path, target: Path) -> None:
     if target.exists():
         return
     data = np.load(source)
-    unfinished = target.with_suffix(".new")
-    unfinished.unlink(missing_ok=True)
-    with FrameWriter(
-        unfinished,
+    write_frames(
+        target,
+        data["coordinates"],
+        data["forces"],
         names=NAMES,
         types=range(5),
         type_names=NAMES,
         masses=MASSES,
-        bonds=[(i, i + 1) for i in range(4)],
         temperature=float(data["temperature"]),
-        periodic=False,
-    ) as writer:
-        for index, (places, forces) in enumerate(zip(data["coordinates"], data["forces"], strict=True)):
-            writer.append(0.1 * places, None, float(index), KCAL_PER_MOL_PER_ANGSTROM * forces)
-    unfinished.rename(target)
+        bonds=[(i, i + 1) for i in range(4)],
+        length_unit="angstrom",
+        force_unit="kcal/mol/angstrom",
+    )
 
 
 def schnet(settings: argparse.Namespace) -> ForceMatching:
@@ -71,7 +70,7 @@ def schnet(settings: argparse.Namespace) -> ForceMatching:
         basis_start=0.1,
         basis_size=settings.basis_size,
     )
-    return matching(network, settings, settings.learning_rate, settings.epochs)
+    return matching(network, settings, settings.learning_rate, settings.epochs, settings.weight_decay)
 
 
 def cgnet(settings: argparse.Namespace) -> ForceMatching:
@@ -79,17 +78,21 @@ def cgnet(settings: argparse.Namespace) -> ForceMatching:
         torch.manual_seed(settings.seed)
         return CGnet.from_frames(frames, channels=settings.cgnet_channels, layers=settings.cgnet_layers)
 
-    return matching(make, settings, settings.cgnet_learning_rate, settings.cgnet_epochs)
+    return matching(make, settings, settings.cgnet_learning_rate, settings.cgnet_epochs, settings.cgnet_weight_decay)
 
 
 def matching(
-    network: torch.nn.Module | Callable, settings: argparse.Namespace, learning_rate: float, epochs: int
+    network: torch.nn.Module | Callable,
+    settings: argparse.Namespace,
+    learning_rate: float,
+    epochs: int,
+    weight_decay: float,
 ) -> ForceMatching:
     return ForceMatching(
         network,
         PRIORS,
         learning_rate=learning_rate,
-        weight_decay=settings.weight_decay,
+        weight_decay=weight_decay,
         batch_size=settings.batch_size,
         epochs=epochs,
         patience=epochs,
@@ -158,10 +161,11 @@ def main() -> None:
     parser.add_argument("--basis-size", type=int, default=40)
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--cgnet-channels", type=int, default=64)
-    parser.add_argument("--cgnet-layers", type=int, default=2)
-    parser.add_argument("--cgnet-learning-rate", type=float, default=3e-3)
-    parser.add_argument("--cgnet-epochs", type=int, default=20)
+    parser.add_argument("--cgnet-channels", type=int, default=512)
+    parser.add_argument("--cgnet-layers", type=int, default=1)
+    parser.add_argument("--cgnet-learning-rate", type=float, default=0.02)
+    parser.add_argument("--cgnet-epochs", type=int, default=30)
+    parser.add_argument("--cgnet-weight-decay", type=float, default=1.0)
     parser.add_argument("--weight-decay", type=float, default=0.0)
     parser.add_argument("--batch-size", type=int, default=512)
     parser.add_argument("--threads", type=int, default=1)
@@ -173,7 +177,13 @@ def main() -> None:
     convert(settings.data, path)
     floor = noise_floor(path, settings.folds, settings.seed)
     print("floor of noise, (kcal/mol/Å)²: " + ", ".join(f"{name} {value:.2f}" for name, value in floor.items()))
-    results: dict[str, object] = {"noise_floor": floor, "bar": BAR, "settings": {**vars(settings)}}
+    results: dict[str, object] = {
+        "noise_floor": floor,
+        "bar": BAR,
+        "settings": {**vars(settings)},
+        "machine": machine("CPU"),
+        "versions": versions(),
+    }
     for name in settings.networks:
         trained = {"schnet": schnet, "cgnet": cgnet}[name](settings)
         result = cross_validate(

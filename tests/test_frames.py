@@ -423,3 +423,26 @@ def test_frames_are_dropped_from_the_end(tmp_path):
     with Frames(path) as frames:
         assert frames.positions[:][:, 0, 0].tolist() == [0.0, 1.0, 9.0]
         assert frames.times.tolist() == [0.0, 1.0, 1.5]
+
+
+def test_several_frames_at_once_are_the_same_as_one_by_one(tmp_path):
+    number = len(WATER["names"])
+    random = np.random.default_rng(1)
+    positions, forces = random.normal(size=(2, 7, number, 3)).astype(np.float32)
+    boxes, times = np.eye(3) * random.uniform(2, 3, size=(7, 1, 1)), np.arange(7.0)
+    one, many = tmp_path / "one.h5md", tmp_path / "many.h5md"
+    with FrameWriter(one, **WATER) as target:
+        for i in range(7):
+            target.append(positions[i], boxes[i], times[i], forces[i])
+    with FrameWriter(many, **WATER) as target:
+        target.extend(positions[:3], boxes[:3], times[:3], forces[:3])
+        target.extend(positions[3:], boxes[3:], times[3:], forces[3:])
+        forces[1, 0, 0] = np.nan
+        with pytest.raises(ValueError, match="frame 8 for .*force/value has entries that are not finite"):
+            target.extend(positions[:3], boxes[:3], times[:3] + 10, forces[:3])
+        with pytest.raises(ValueError, match="frame 8 for .* is at 10.0 ps, not later than the one before"):
+            target.extend(positions[:2], boxes[:2], [10.0, 10.0], np.zeros((2, number, 3)))
+    with Frames(one) as first, Frames(many) as second:
+        assert len(second) == 7
+        assert np.array_equal(first.positions[:], second.positions[:])
+        assert np.array_equal(first.boxes, second.boxes) and np.array_equal(first.times, second.times)

@@ -7,6 +7,7 @@ import openmm
 import pytest
 from openmm import app, unit
 
+import openmmcg.mapping.trajectory
 from openmmcg.frames import Frames, FrameWriter
 from openmmcg.mapping import Mapping, cg_topology, map_frames
 
@@ -316,16 +317,17 @@ def assert_mapped(path, source):
 
 def test_a_trajectory_is_mapped_and_an_interrupted_mapping_goes_on(trajectory, tmp_path, monkeypatch):
     path = tmp_path / "beads.h5md"
-    append, count = FrameWriter.append, 0
+    extend, count = FrameWriter.extend, 0
 
     def interrupted(*arguments):
         nonlocal count
         count += 1
         if count == 3:
             raise KeyboardInterrupt
-        append(*arguments)
+        extend(*arguments)
 
-    monkeypatch.setattr(FrameWriter, "append", interrupted)
+    monkeypatch.setattr(FrameWriter, "extend", interrupted)
+    monkeypatch.setattr(openmmcg.mapping.trajectory, "_FRAMES_AT_ONCE", 1)
     with Frames(trajectory) as source, pytest.raises(KeyboardInterrupt):
         map_frames(source, WATER_MAP, path, progress=False)
     with Frames(path) as beads:

@@ -115,13 +115,7 @@ def write_frames(
             forces=pulls is not None,
             periodic=vectors is not None,
         ) as writer:
-            for frame in range(count):
-                writer.append(
-                    places[frame],
-                    None if vectors is None else vectors[frame],
-                    moments[frame],
-                    None if pulls is None else pulls[frame],
-                )
+            writer.extend(places, vectors, moments, pulls)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -12,6 +12,8 @@ from tqdm import tqdm
 from openmmcg.frames import Frames, FrameWriter
 from openmmcg.mapping.map import Mapping
 
+_FRAMES_AT_ONCE = 200
+
 
 def map_frames(source: Frames, mapping: Mapping, path: str | os.PathLike[str], progress: bool = True) -> None:
     """Write the beads' trajectory.
@@ -55,15 +57,28 @@ def map_frames(source: Frames, mapping: Mapping, path: str | os.PathLike[str], p
         periodic=source.boxes is not None,
         resume=True,
     ) as writer:
-        remaining = range(len(writer), len(source))
-        for frame in tqdm(remaining, "mapping", unit="frame", disable=not progress):
-            box = None if source.boxes is None else source.boxes[frame]
+        parts = [
+            slice(first, min(first + _FRAMES_AT_ONCE, len(source)))
+            for first in range(len(writer), len(source), _FRAMES_AT_ONCE)
+        ]
+        for part in tqdm(parts, "mapping", unit=f"{_FRAMES_AT_ONCE} frames", disable=not progress):
+            positions = _map_positions(source, mapping, part)
+            boxes = None if source.boxes is None else source.boxes[part]
+            forces = mapping.map_forces(source.forces[part]) if source.has_forces else None
+            writer.extend(positions, boxes, source.times[part], forces)
+
+
+def _map_positions(source: Frames, mapping: Mapping, part: slice) -> NDArray[np.float64]:
+    positions, boxes = source.positions[part], None if source.boxes is None else source.boxes[part]
+    try:
+        return mapping.map_positions(positions, boxes)
+    except ValueError:
+        for number, frame in enumerate(positions):
             try:
-                positions = mapping.map_positions(source.positions[frame], box)
+                mapping.map_positions(frame, None if boxes is None else boxes[number])
             except ValueError as error:
-                raise ValueError(f"frame {frame} of {source.path}: {error}") from error
-            forces = mapping.map_forces(source.forces[frame]) if source.has_forces else None
-            writer.append(positions, box, source.times[frame], forces)
+                raise ValueError(f"frame {part.start + number} of {source.path}: {error}") from error
+        raise
 
 
 def _frames_mapped(source: Frames, mapping: Mapping, path: Path) -> int:

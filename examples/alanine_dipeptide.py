@@ -60,10 +60,10 @@ class Size:
     equilibration: float = 100.0  # ps
     folds: int = 5
     channels: int = 64
-    epochs: int = 30
+    epochs: int = 10
     batch_size: int = 512
     replicas: int = 100
-    cg_duration: float = 1000.0  # ps, of each replica
+    cg_duration: float = 500.0  # ps, of each replica
     noise_trials: int = 5
     bins: int = 60
 

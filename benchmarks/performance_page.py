@@ -2,7 +2,8 @@
 
     python benchmarks/performance_page.py
 
-Every `md_water*.json` and `roofline*.json` in benchmarks/results is one run and becomes one table.
+Every `md_water*.json`, `md_replicas*.json` and `roofline*.json` in benchmarks/results, and `peptide_replicas.json`, is
+one run and becomes one table.
 """
 
 from __future__ import annotations
@@ -93,6 +94,25 @@ def replicas_section() -> list[str]:
     return lines
 
 
+def peptide_section() -> list[str]:
+    """Replicas of a peptide beside a loop in torch."""
+    rows = json.loads((RESULTS / "peptide_replicas.json").read_text())
+    shape = f"SchNet, {rows[0]['channels']} channels, {rows[0]['blocks']} blocks, harmonic bonds and angles. "
+    cells = []
+    for row in rows:
+        speed = 86400 * 0.004 / row["ms_per_step"] * row["replicas"]
+        cells.append([row["engine"], row["replicas"], row["threads"], number(row["ms_per_step"]), f"{speed:.0f}"])
+    return [
+        "## Replicas of a peptide beside a loop in torch",
+        "",
+        "`python benchmarks/peptide_replicas.py`: six beads, 4 fs, one run.",
+        "",
+        shape + about(rows[0]),
+        "",
+        *table(["engine", "replicas", "threads", "ms per step", "ns/day of all"], cells),
+    ]
+
+
 def roofline_section() -> list[str]:
     """How far the kernels are from the machine's ceilings."""
     lines = [
@@ -147,7 +167,14 @@ def gpu_section() -> list[str]:
 
 def main() -> None:
     lines = ["# What it costs", "", "Made from `benchmarks/results/` by `python benchmarks/performance_page.py`.", ""]
-    for section in (gpu_section, water_section, replicas_section, roofline_section, drift_section):
+    for section in (
+        gpu_section,
+        water_section,
+        replicas_section,
+        peptide_section,
+        roofline_section,
+        drift_section,
+    ):
         lines += section()
     (ROOT / "docs" / "performance.md").write_text("\n".join(lines).rstrip() + "\n")
 

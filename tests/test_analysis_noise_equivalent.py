@@ -130,3 +130,11 @@ def test_bad_input_is_refused(curve):
         curve.equivalent(histogram(np.zeros(10), [dihedral_edges()]))
     with pytest.raises(ValueError, match="by the edges, not"):
         noise_curve(well(10), lambda positions: positions[:, 0], EDGES)
+
+
+@pytest.mark.parametrize("measure", [kl_divergence, mean_squared_difference])
+def test_a_model_that_was_never_where_the_reference_was_is_beyond_every_noise(measure):
+    curve = noise_curve([well(500, 0.002)] * 2, first_x, EDGES, trials=1, sigma=[0, 1e-3], progress=False)
+    equivalent = curve.equivalent(histogram([first_x(well(500, 0.002)) + 0.1] * 2, EDGES), measure)
+    assert equivalent.sigma == np.inf and equivalent.beyond == 1 and equivalent.missed == 1
+    assert str(equivalent).startswith("above 0.01 Å")

@@ -43,7 +43,8 @@ class NoiseEquivalent:
     Attributes
     ----------
     sigma : float
-        nm; infinite where the curve does not reach the value of the model.
+        nm; infinite where the curve does not reach the value of the model, or the model was never where the reference
+        was.
     error : float
         Standard error, nm, of the bootstrap samples that the curve reaches; NaN where there are fewer than two.
     value : float
@@ -133,7 +134,7 @@ class NoiseCurve:
         if len(trial.edges) != len(self.reference.edges) or not all(map(np.array_equal, trial.edges, self._edges)):
             raise ValueError("the model was counted in other bins than the reference; use the same edges")
         curve = self.measured(measure).mean(axis=0)
-        value = measure(self.reference.probability, trial.probability)
+        value = _compare(measure, self.reference.probability, trial.probability)
         sigma = _crossing(self.sigma, curve, value)
         sigmas = np.array(self._resampled_sigmas(trial, measure, resamples, seed))
         reached = sigmas[np.isfinite(sigmas)]
@@ -162,7 +163,7 @@ class NoiseCurve:
             # One draw of the reference's blocks serves the unperturbed and all perturbed counts.
             reference, *curve = draw_blocks(np.concatenate([self.reference.counts[None], perturbed]), random, axis=1)
             values = np.array([measure(reference, counts) for counts in curve])
-            sigmas.append(_crossing(self.sigma, values, measure(reference, model)))
+            sigmas.append(_crossing(self.sigma, values, _compare(measure, reference, model)))
         return sigmas
 
 
@@ -262,6 +263,11 @@ def noise_curve(
 def _chunks(positions: FrameSequence, part: slice) -> Iterator[FloatArray]:
     for first in range(part.start, part.stop, _CHUNK):
         yield np.asarray(positions[first : min(first + _CHUNK, part.stop)], dtype=np.float64)
+
+
+def _compare(measure: Measure, reference: FloatArray, trial: FloatArray) -> float:
+    """The measure; infinite where the trial has not been where the reference was."""
+    return measure(reference, trial) if ((reference > 0) & (trial > 0)).any() else np.inf
 
 
 def _crossing(sigma: FloatArray, curve: FloatArray, value: float) -> float:

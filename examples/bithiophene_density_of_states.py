@@ -1,0 +1,550 @@
+"""Bithiophene's density of states from beads alone: sample, label, learn p(E|R), invert, simulate, predict, compare.
+
+    python examples/bithiophene_density_of_states.py --directory bithiophene
+
+3',4-dipropyl-2,2'-bithiophene in the gas phase is sampled with MMFF94 and labelled with the energy of its highest
+occupied orbital by GFN2-xTB. DKL-ECG (Maier & Jackson, "Bypassing backmapping") learns the distribution of that energy
+given the centres of mass of a few beads; iterative Boltzmann inversion gives the beads a potential, OpenMM a trajectory,
+and the predictions along it the density of states of the molecule, tails included, without its atoms. The figures are
+those of the paper, 2 to 7, and how true the error bars are.
+
+Every step writes into the directory and goes on where it was when the script is run again. The report at the end is
+`report.html`, its figures are in `summary.json`. `--quick` is a minute's worth of everything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from openmmcg.analysis import Report, autocorrelation_time, dihedrals, effective_samples, on_circle
+from openmmcg.electronic import (
+    DensityOfStates,
+    DKLPredictor,
+    DKLTraining,
+    Estimate,
+    LocalNoise,
+    NoiseCurve,
+    Prediction,
+    Scores,
+    average_noise,
+    conditional_noise,
+    figures,
+    local_noise,
+    noise_curves,
+    predict_trajectory,
+    scores,
+    shapiro_wilk,
+)
+from openmmcg.fitting import BoltzmannInversion, BoltzmannInversionResult
+from openmmcg.fitting.inversion_figures import convergence, distributions
+from openmmcg.frames import Frames
+from openmmcg.mapping import Mapping, map_frames
+from openmmcg.reference import (
+    BITHIOPHENE,
+    BITHIOPHENE_BEADS,
+    find_atoms,
+    heavy_atom_map,
+    join_runs,
+    label_frames,
+    organic_molecule,
+    sample_conformers,
+    sample_constrained,
+)
+from openmmcg.simulation import RunResult, run
+
+SETS = ("train", "test")
+TEMPERATURE = 300.0
+TIME_STEP = 0.002  # ps, of the beads
+MOLECULE = organic_molecule(BITHIOPHENE, name="bithiophene")
+DIHEDRAL = find_atoms(BITHIOPHENE, "sc-!@cs")  # S-C-C-S, between the rings
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of everything."""
+
+    beads: int = 10  # of the map that is simulated
+    resolutions: tuple[int, ...] = (4, 6, 8, 10, 12)  # beads, of the maps whose noise is compared
+    temperatures: tuple[float, ...] = (150.0, 225.0)  # K, at which the noise is compared with that at 300 K
+    runs: int = 4  # of the atoms, for training and for testing
+    frames: int = 2500  # of each run
+    interval: float = 1.0  # ps; the energy is forgotten in half of it
+    equilibration: float = 100.0  # ps
+    folds: int = 5
+    steps: int = 1000  # of the optimiser
+    clusters: tuple[int, ...] = (20, 40, 60, 80, 100)
+    held_resolutions: tuple[int, ...] = (4, 10)
+    held: int = 8  # configurations of the beads in which the atoms are sampled by themselves
+    held_frames: int = 250
+    samples: tuple[int, ...] = (25, 50, 100, 150, 200, 250)  # of them, for tests of normality
+    iterations: int = 20
+    inversion_duration: float = 200.0  # ps of each replica
+    bins: int = 60
+    replicas: int = 20
+    cg_duration: float = 1000.0  # ps of each replica
+    processes: int | None = None  # at the same time; by default one for each core
+
+
+FULL = Size()
+QUICK = Size(
+    resolutions=(4, 10),
+    temperatures=(150.0,),
+    runs=2,
+    frames=60,
+    interval=0.1,
+    equilibration=0.5,
+    folds=2,
+    steps=100,
+    clusters=(2, 3),
+    held_resolutions=(10,),
+    held=2,
+    held_frames=20,
+    samples=(10, 20),
+    iterations=1,
+    inversion_duration=10.0,
+    bins=15,
+    replicas=4,
+    cg_duration=10.0,
+    processes=1,
+)
+
+
+@dataclass(frozen=True)
+class Atoms:
+    """All-atom frames of one temperature, and their labels in eV, NaN where one failed."""
+
+    temperature: float
+    files: dict[str, Path]
+    energies: dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What was learned of one map, and what it is worth on the test frames that have labels."""
+
+    mapping: Mapping
+    files: dict[str, Path]
+    predictor: DKLPredictor
+    energies: NDArray[np.float64]
+    prediction: Prediction
+    folds: list[tuple[Prediction, Scores]]
+    local: LocalNoise
+
+    @property
+    def scores(self) -> Scores:
+        return scores(self.prediction.mean, self.prediction.standard_deviation, self.energies)
+
+    def noise(self, blocks: int) -> dict[str, Estimate]:
+        """The noise by what the predictor says, by its errors, and by clusters of test frames, eV."""
+        return {
+            "RMSE": average_noise(self.energies - self.prediction.mean, blocks=blocks),
+            "predicted": average_noise(self.prediction.standard_deviation, blocks=blocks),
+            "clusters": self.local.average(),
+        }
+
+
+@dataclass(frozen=True)
+class Held:
+    """Energies [configurations, frames], eV, of atoms sampled with their beads in place, and where they came from."""
+
+    energies: NDArray[np.float64]
+    angles: NDArray[np.float64]
+    positions: NDArray[np.float64]
+
+    def noise(self) -> Estimate:
+        widths = [conditional_noise(each[np.isfinite(each)], blocks=5).noise.value for each in self.energies]
+        return average_noise(widths, blocks=len(widths))
+
+
+def sample_atoms(size: Size, temperature: float, directory: Path) -> Atoms:
+    """Frames for training and for testing, from runs of their own, and the energies of their orbitals."""
+    runs = sample_conformers(
+        MOLECULE,
+        directory / "runs",
+        dihedral=DIHEDRAL[0],
+        sets=SETS,
+        runs=size.runs,
+        frames=size.frames,
+        interval=size.interval,
+        equilibration=size.equilibration,
+        temperature=temperature,
+        processes=size.processes,
+    )
+    files, energies = {}, {}
+    for name in SETS:
+        files[name] = directory / f"{name}.h5md"
+        if not files[name].exists():
+            join_runs(runs[name], files[name], frames=size.frames)
+        labels = label_frames(files[name], directory / f"{name}_labels.h5", processes=size.processes)
+        energies[name] = labels["homo"]
+    return Atoms(temperature, files, energies)
+
+
+def learn(size: Size, atoms: Atoms, beads: int, directory: Path) -> Learned:
+    """Map the frames, train by cross-validation, and predict the test frames."""
+    directory.mkdir(parents=True, exist_ok=True)
+    mapping = heavy_atom_map(MOLECULE.topology, BITHIOPHENE_BEADS[beads])
+    files = {name: directory / f"{name}.h5md" for name in SETS}
+    positions, energies = {}, {}
+    for name, path in files.items():
+        with Frames(atoms.files[name]) as source:
+            map_frames(source, mapping, path)
+        labelled = np.isfinite(atoms.energies[name])
+        with Frames(path) as mapped:
+            positions[name] = mapped.positions[:][labelled]
+        energies[name] = atoms.energies[name][labelled]
+    training = DKLTraining(steps=size.steps).fit(
+        positions["train"],
+        energies["train"],
+        bead_names=mapping.names,
+        folds=size.folds,
+        directory=directory / "training",
+    )
+    truth = energies["test"]
+    prediction = training.predictor.predict(positions["test"])
+    parts = [fold.predictor.predict(positions["test"]) for fold in training.folds]
+    folds = [(part, scores(part.mean, part.standard_deviation, truth)) for part in parts]
+    local = local_noise(
+        prediction.latent, truth, prediction.mean, prediction.standard_deviation, clusters=size.clusters
+    )
+    return Learned(mapping, files, training.predictor, truth, prediction, folds, local)
+
+
+def hold(size: Size, atoms: Atoms, mapping: Mapping, directory: Path) -> Held:
+    """Sample the atoms with the beads in place, in test frames whose dihedrals are spread over all that there are."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with Frames(atoms.files["test"]) as source:
+        angles = dihedrals(source.positions, DIHEDRAL)[:, 0]
+        # Quantiles, so that the average over these configurations is one of equilibrium.
+        ranks = ((np.arange(size.held) + 0.5) / size.held * len(angles)).astype(int)
+        chosen = np.argsort(abs(angles))[ranks]
+        starts = source.positions[np.sort(chosen)]
+    paths = [directory / f"held.{number}.h5md" for number in range(size.held)]
+    for number, (start, path) in enumerate(zip(starts, paths, strict=True)):
+        sample_constrained(
+            MOLECULE.system,
+            MOLECULE.topology,
+            start,
+            mapping,
+            path,
+            frames=size.held_frames,
+            interval=size.interval / 2,
+            time_step=0.00025,
+            temperature=atoms.temperature,
+            seed=number,
+        )
+    together = directory / "held.h5md"
+    if not together.exists():
+        join_runs(paths, together, frames=size.held_frames)
+    labels = label_frames(together, directory / "held_labels.h5", processes=size.processes)
+    shape = (size.held, size.held_frames)
+    with Frames(together) as frames:
+        positions = mapping.map_positions(frames.positions[:]).reshape(*shape, -1, 3)
+    return Held(labels["homo"].reshape(shape), np.degrees(angles[np.sort(chosen)]), positions)
+
+
+def picture(size: Size, learned: Learned, atoms: Atoms, held: Held, directory: Path):
+    """A latent space of two dimensions with the standard normal distribution, for figure 3."""
+    labelled = np.isfinite(atoms.energies["train"])
+    energies = atoms.energies["train"][labelled]
+    with Frames(learned.files["train"]) as frames:
+        positions = frames.positions[:][labelled]
+    training = DKLTraining(latent=2, latent_regularisation=1e-4, steps=size.steps).fit(
+        positions, energies, bead_names=learned.mapping.names, folds=2, directory=directory
+    )
+    # Every fold has a latent space of its own.
+    predictor = training.folds[0].predictor
+    groups = {
+        f"{angle:.0f}°": predictor.predict(each).latent for angle, each in zip(held.angles, held.positions, strict=True)
+    }
+    return figures.latent_space(predictor.predict(positions).latent, energies, groups=groups)
+
+
+def invert(size: Size, beads: Path, directory: Path) -> BoltzmannInversionResult:
+    """The beads' potential, from the distributions of their bonds, angles and dihedrals."""
+    inversion = BoltzmannInversion(
+        iterations=size.iterations,
+        damping=0.7,
+        bins=size.bins,
+        replicas=size.replicas,
+        duration=size.inversion_duration,
+        interval=size.interval / 2,
+        time_step=TIME_STEP,
+    )
+    return inversion.fit(beads, directory, threads=1)
+
+
+def simulate(size: Size, inversion: BoltzmannInversionResult, learned: Learned, directory: Path) -> RunResult:
+    """Copies of the beads, from frames spread over all of the training."""
+    with Frames(learned.files["train"]) as frames:
+        starts = frames.positions[np.linspace(0, len(frames) - 1, size.replicas).astype(int)]
+        types, type_names = frames.types.tolist(), frames.type_names
+    system = inversion.potential.create_system(
+        learned.mapping.topology(), periodic=False, remove_center_of_mass_motion=False
+    )
+    return run(
+        system,
+        starts,
+        None,
+        directory / "coarse_grained.h5md",
+        duration=size.cg_duration,
+        interval=size.interval,
+        equilibration=size.cg_duration / 10,
+        time_step=TIME_STEP,
+        temperature=TEMPERATURE,
+        types=types,
+        type_names=type_names,
+        threads=1,  # so few beads are too little to share
+    )
+
+
+def densities_of_states(size: Size, learned: Learned, result: RunResult) -> dict[str, DensityOfStates]:
+    """That of the labels, and those from the test frames and from the beads' own trajectory (equation 20)."""
+    predicted = [
+        predict_trajectory(replica.path, learned.predictor, replica.path.with_suffix(".energies.csv"))
+        for replica in result.replicas
+    ]
+    blocks = 5 * size.runs
+    coarse = DensityOfStates(
+        np.concatenate([each.mean for each in predicted]),
+        np.concatenate([each.standard_deviation for each in predicted]),
+        blocks=size.replicas,
+    )
+    return {
+        "labels": DensityOfStates(learned.energies, blocks=blocks),
+        "test frames": DensityOfStates(learned.prediction.mean, learned.prediction.standard_deviation, blocks=blocks),
+        "beads' trajectory": coarse,
+        "its means alone": coarse.means_alone(),
+    }
+
+
+def memory(size: Size, atoms: Atoms) -> dict[str, float]:
+    """How long dihedral and energy of the test frames remember, ps, and how many frames they are worth."""
+    with Frames(atoms.files["test"]) as frames:
+        angles = dihedrals(frames.positions, DIHEDRAL)[:, 0]
+    slow = on_circle(angles).reshape(size.runs, size.frames, 2)
+    found = {
+        "dihedral_autocorrelation_time_ps": autocorrelation_time(*slow, interval=size.interval),
+        "dihedral_effective_samples": effective_samples(*slow),
+    }
+    energies = atoms.energies["test"]
+    if np.isfinite(energies).all():
+        series = energies.reshape(size.runs, size.frames)
+        found["homo_autocorrelation_time_ps"] = autocorrelation_time(*series, interval=size.interval)
+        found["homo_effective_samples"] = effective_samples(*series)
+    return found
+
+
+def errors_of_clusters(maps: dict[int, Learned]) -> dict[str, NoiseCurve]:
+    """Root mean square errors of predicted means and noises in clusters, and what sampling alone makes (figure 5)."""
+    beads = np.array(sorted(maps), float)
+    locals_ = [maps[int(number)].local for number in beads]
+    weights = [local.samples / local.samples.sum() for local in locals_]
+
+    def sampled(name: str) -> list[float]:
+        return [np.sqrt(w @ getattr(local, name) ** 2) for w, local in zip(weights, locals_, strict=True)]
+
+    curves = {
+        "mean": [local.discrepancy()[0] for local in locals_],
+        "noise": [local.discrepancy()[1] for local in locals_],
+        "mean, by sampling alone": sampled("mean_error"),
+        "noise, by sampling alone": sampled("noise_error"),
+    }
+    return {name: NoiseCurve(beads, np.array(values), np.zeros(len(beads))) for name, values in curves.items()}
+
+
+def estimates(found: dict) -> dict:
+    """Noises by x and kind as JSON can hold them, meV."""
+    return {
+        f"{x:g}": {
+            kind: {"meV": 1e3 * float(each.value), "error": 1e3 * float(each.error)} for kind, each in row.items()
+        }
+        for x, row in found.items()
+    }
+
+
+def compare(
+    size: Size,
+    atoms: Atoms,
+    maps: dict[int, Learned],
+    by_temperature: dict[float, Learned],
+    held: dict[int, Held],
+    inversion: BoltzmannInversionResult,
+    result: RunResult,
+    directory: Path,
+) -> dict:
+    """The report, what is printed, and what goes into the summary."""
+    learned = maps[size.beads]
+    blocks = 5 * size.runs
+    states = densities_of_states(size, learned, result)
+    labels = states["labels"]
+    remembered = memory(size, atoms)
+    by_beads = {beads: each.noise(blocks) for beads, each in maps.items()}
+    for beads, each in held.items():
+        by_beads[beads]["beads held"] = each.noise()
+    temperatures = {temperature: each.noise(blocks) for temperature, each in by_temperature.items()}
+
+    summary = {
+        "size": asdict(size),
+        "frames": {name: int(np.isfinite(energies).sum()) for name, energies in atoms.energies.items()},
+        "failed_labels": int(sum(np.isnan(energies).sum() for energies in atoms.energies.values())),
+        **remembered,
+        "scores": {"all folds": learned.scores.to_dict()}
+        | {f"fold {number}": found.to_dict() for number, (_, found) in enumerate(learned.folds, start=1)},
+        "noise_of_beads": estimates(by_beads),
+        "noise_of_temperature": estimates(temperatures),
+        "inversion": inversion.summary(),
+        "density_of_states": {},
+        "temperature_K": result.mean_temperature,
+        "nanoseconds_per_day": result.nanoseconds_per_day,
+        "stable": result.stable,
+    }
+    rows = []
+    for name, each in states.items():
+        overlap, quantiles = each.overlap(labels), each.quantile([0.01, 0.99])
+        difference = quantiles.value - labels.quantile([0.01, 0.99]).value
+        summary["density_of_states"][name] = {
+            "overlap": float(overlap.value),
+            "overlap_error": float(overlap.error),
+            "quantiles_eV": quantiles.value.tolist(),
+            "quantile_errors_eV": quantiles.error.tolist(),
+            "quantiles_less_those_of_labels_eV": difference.tolist(),
+            "mean_eV": each.average,
+            "standard_deviation_eV": each.spread,
+        }
+        rows.append(
+            (
+                name,
+                f"{overlap.value:.3f} ± {overlap.error:.3f}",
+                *(f"{value:.3f} ± {error:.3f}" for value, error in zip(*quantiles, strict=True)),
+                f"{each.average:.3f}",
+                f"{each.spread:.3f}",
+            )
+        )
+    columns = ("density of states", "overlap", "1 % (eV)", "99 % (eV)", "mean (eV)", "width (eV)")
+    write_report(
+        size, atoms, maps, by_beads, temperatures, held, inversion, states, (columns, rows), summary, directory
+    )
+    print_table(columns, rows)
+    for name, found in summary["scores"].items():
+        print(
+            f"{name}: RMSE {1e3 * found['rmse']:.1f} meV, R² {found['r_squared']:.3f}, (E − μ)/σ "
+            f"{found['standardised_deviation']:.2f}, {100 * found['coverage_68']:.0f} % in 68 % intervals"
+        )
+    worst = max(summary["inversion"]["divergences"].values(), key=lambda entry: entry["best"])["best"]
+    print(f"inversion: largest divergence {worst:.4f} bits")
+    print(f"{result.nanoseconds_per_day:.0f} ns/day of all copies together, files included")
+    return summary
+
+
+def print_table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    for row in [columns, *rows]:
+        print("  ".join(cell.ljust(18) for cell in row))
+
+
+def write_report(
+    size: Size,
+    atoms: Atoms,
+    maps: dict[int, Learned],
+    by_beads: dict[int, dict[str, Estimate]],
+    temperatures: dict[float, dict[str, Estimate]],
+    held: dict[int, Held],
+    inversion: BoltzmannInversionResult,
+    states: dict[str, DensityOfStates],
+    table: tuple[tuple[str, ...], list[tuple[str, ...]]],
+    summary: dict,
+    directory: Path,
+) -> None:
+    """Figures like the paper's 2 to 7."""
+    learned = maps[size.beads]
+    truth, prediction = learned.energies, learned.prediction
+    report = Report("Bithiophene's density of states from beads alone")
+    report.text(
+        f"{size.runs} runs of {size.frames * size.interval:g} ps for training and as many for testing, "
+        f"{summary['frames']['train']} and {summary['frames']['test']} frames with labels of GFN2-xTB; {size.beads} beads. "
+        f"The test frames are worth {summary['dihedral_effective_samples']:.0f} independent ones of the dihedral between "
+        f"the rings with its sign, which mirror images differ in, their energies being the same."
+    )
+    report.section("Density of states")
+    report.figure(figures.density_of_states(states), "Figure 7: labels, and what was predicted from beads.")
+    report.table(*table)
+    report.section("What the predictions are worth")
+    names = list(summary["scores"]["all folds"])
+    report.table(("", *names), [(name, *found.values()) for name, found in summary["scores"].items()], "Test frames.")
+    report.figure(
+        figures.parity(truth, prediction.mean, prediction.standard_deviation), "Energies and predicted means."
+    )
+    predictions = {"all folds": (prediction.mean, prediction.standard_deviation)}
+    for number, (part, _) in enumerate(learned.folds[:5], start=1):
+        predictions[f"fold {number}"] = (part.mean, part.standard_deviation)
+    report.figure(figures.calibration(truth, predictions), "How true the error bars are.")
+    report.figure(figures.cluster_noise(learned.local), "Noise in clusters of test frames and noise predicted.")
+    report.section("Is p(E|R) normal?")
+    fractions = {
+        f"{beads} beads": shapiro_wilk([each[np.isfinite(each)] for each in found.energies], size.samples)
+        for beads, found in sorted(held.items())
+    }
+    report.figure(figures.normality(fractions), "Figure 2: energies of atoms sampled with their beads in place.")
+    report.section("Latent space")
+    beads = size.beads if size.beads in held else min(held)
+    latent = picture(size, maps[beads], atoms, held[beads], directory / f"latent_space_{beads}_beads")
+    report.figure(
+        latent,
+        f"Figure 3: latent places of the training frames, {beads} beads, and of atoms sampled with their beads in place; "
+        "the legend gives the dihedral S-C-C-S from which they started.",
+    )
+    report.section("Noise")
+    report.figure(figures.noise(noise_curves(by_beads)), "Figure 4: the noise of the energy that is left in the beads.")
+    report.figure(figures.noise(errors_of_clusters(maps)), "Figure 5: errors of means and noises in clusters.")
+    report.figure(
+        figures.noise(noise_curves(temperatures), "temperature (K)"), f"Figure 6: the noise of {size.beads} beads."
+    )
+    report.section("The beads' potential")
+    report.figure(distributions(inversion), "Distributions of the mapped frames and of the beads, divergences in bits.")
+    report.figure(convergence(inversion), "Convergence of the inversion.")
+    report.write(directory / "report.html")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--directory", type=Path, default=Path("bithiophene"), help="where everything is written")
+    parser.add_argument("--quick", action="store_true", help="a minute's worth, to see that it runs")
+    parser.add_argument("--beads", type=int, choices=sorted(BITHIOPHENE_BEADS), help="of the map that is simulated")
+    parser.add_argument("--resolutions", type=int, nargs="+", choices=sorted(BITHIOPHENE_BEADS), help="to compare")
+    parser.add_argument("--processes", type=int, help="at the same time; by default one for each core")
+    arguments = parser.parse_args()
+    options = {name: getattr(arguments, name) for name in ("beads", "resolutions", "processes")}
+    size = replace(QUICK if arguments.quick else FULL, **{name: value for name, value in options.items() if value})
+    directory = arguments.directory
+    directory.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)  # batches of a small molecule are too little to share
+
+    atoms, by_temperature = {}, {}
+    for temperature in (*size.temperatures, TEMPERATURE):
+        atoms[temperature] = sample_atoms(size, temperature, directory / f"atoms_{temperature:g}_K")
+        folder = directory / f"{size.beads}_beads_{temperature:g}_K"
+        by_temperature[temperature] = learn(size, atoms[temperature], size.beads, folder)
+    reference = atoms[TEMPERATURE]
+    maps = {size.beads: by_temperature[TEMPERATURE]}
+    for beads in sorted({*size.resolutions, *size.held_resolutions} - {size.beads}):
+        maps[beads] = learn(size, reference, beads, directory / f"{beads}_beads_{TEMPERATURE:g}_K")
+    held = {
+        beads: hold(size, reference, maps[beads].mapping, directory / f"held_{beads}_beads")
+        for beads in size.held_resolutions
+    }
+    inversion = invert(size, maps[size.beads].files["train"], directory / f"inversion_{size.beads}_beads")
+    result = simulate(size, inversion, maps[size.beads], directory)
+    summary = compare(size, reference, maps, by_temperature, held, inversion, result, directory)
+    (directory / "summary.json").write_text(json.dumps(summary, indent=1))
+    print(f"report: {directory / 'report.html'}")
+
+
+if __name__ == "__main__":
+    main()

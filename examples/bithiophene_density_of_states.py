@@ -4,9 +4,9 @@
 
 3',4-dipropyl-2,2'-bithiophene in the gas phase is sampled with MMFF94 and labelled with the energy of its highest
 occupied orbital by GFN2-xTB. DKL-ECG (Maier & Jackson, "Bypassing backmapping") learns the distribution of that energy
-given the centres of mass of a few beads; iterative Boltzmann inversion gives the beads a potential, OpenMM a trajectory,
-and the predictions along it the density of states of the molecule, tails included, without its atoms. The figures are
-those of the paper, 2 to 7, and how true the error bars are.
+given the centres of mass of a few beads; iterative Boltzmann inversion gives the beads a potential, OpenMM a
+trajectory, and the predictions along it the density of states of the molecule, tails included, without its atoms. The
+figures are those of the paper, 2 to 7, and how true the error bars are.
 
 Every step writes into the directory and goes on where it was when the script is run again. The report at the end is
 `report.html`, its figures are in `summary.json`. `--quick` is a minute's worth of everything.
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,7 @@ from openmmcg.mapping import Mapping, map_frames
 from openmmcg.reference import (
     BITHIOPHENE,
     BITHIOPHENE_BEADS,
+    AllAtomSystem,
     find_atoms,
     heavy_atom_map,
     join_runs,
@@ -62,7 +64,6 @@ from openmmcg.simulation import RunResult, run
 SETS = ("train", "test")
 TEMPERATURE = 300.0
 TIME_STEP = 0.002  # ps, of the beads
-MOLECULE = organic_molecule(BITHIOPHENE, name="bithiophene")
 DIHEDRAL = find_atoms(BITHIOPHENE, "sc-!@cs")  # S-C-C-S, between the rings
 
 
@@ -94,8 +95,9 @@ class Size:
 
 FULL = Size()
 QUICK = Size(
-    resolutions=(4, 10),
-    temperatures=(150.0,),
+    beads=4,
+    resolutions=(4, 6),
+    temperatures=(),
     runs=2,
     frames=60,
     interval=0.1,
@@ -103,13 +105,13 @@ QUICK = Size(
     folds=2,
     steps=100,
     clusters=(2, 3),
-    held_resolutions=(10,),
+    held_resolutions=(4,),
     held=2,
     held_frames=20,
     samples=(10, 20),
     iterations=1,
     inversion_duration=10.0,
-    bins=15,
+    bins=12,
     replicas=4,
     cg_duration=10.0,
     processes=1,
@@ -163,10 +165,15 @@ class Held:
         return average_noise(widths, blocks=len(widths))
 
 
+@cache
+def bithiophene() -> AllAtomSystem:
+    return organic_molecule(BITHIOPHENE, name="bithiophene")
+
+
 def sample_atoms(size: Size, temperature: float, directory: Path) -> Atoms:
     """Frames for training and for testing, from runs of their own, and the energies of their orbitals."""
     runs = sample_conformers(
-        MOLECULE,
+        bithiophene(),
         directory / "runs",
         dihedral=DIHEDRAL[0],
         sets=SETS,
@@ -190,7 +197,7 @@ def sample_atoms(size: Size, temperature: float, directory: Path) -> Atoms:
 def learn(size: Size, atoms: Atoms, beads: int, directory: Path) -> Learned:
     """Map the frames, train by cross-validation, and predict the test frames."""
     directory.mkdir(parents=True, exist_ok=True)
-    mapping = heavy_atom_map(MOLECULE.topology, BITHIOPHENE_BEADS[beads])
+    mapping = heavy_atom_map(bithiophene().topology, BITHIOPHENE_BEADS[beads])
     files = {name: directory / f"{name}.h5md" for name in SETS}
     positions, energies = {}, {}
     for name, path in files.items():
@@ -229,8 +236,8 @@ def hold(size: Size, atoms: Atoms, mapping: Mapping, directory: Path) -> Held:
     paths = [directory / f"held.{number}.h5md" for number in range(size.held)]
     for number, (start, path) in enumerate(zip(starts, paths, strict=True)):
         sample_constrained(
-            MOLECULE.system,
-            MOLECULE.topology,
+            bithiophene().system,
+            bithiophene().topology,
             start,
             mapping,
             path,
@@ -360,12 +367,10 @@ def errors_of_clusters(maps: dict[int, Learned]) -> dict[str, NoiseCurve]:
     return {name: NoiseCurve(beads, np.array(values), np.zeros(len(beads))) for name, values in curves.items()}
 
 
-def estimates(found: dict) -> dict:
-    """Noises by x and kind as JSON can hold them, meV."""
+def in_mev(found: dict[float, dict[str, Estimate]]) -> dict:
+    """Noises and their errors by x and kind, as JSON can hold them."""
     return {
-        f"{x:g}": {
-            kind: {"meV": 1e3 * float(each.value), "error": 1e3 * float(each.error)} for kind, each in row.items()
-        }
+        f"{x:g}": {kind: [float(1e3 * value), float(1e3 * error)] for kind, (value, error) in row.items()}
         for x, row in found.items()
     }
 
@@ -398,8 +403,8 @@ def compare(
         **remembered,
         "scores": {"all folds": learned.scores.to_dict()}
         | {f"fold {number}": found.to_dict() for number, (_, found) in enumerate(learned.folds, start=1)},
-        "noise_of_beads": estimates(by_beads),
-        "noise_of_temperature": estimates(temperatures),
+        "noise_of_beads_meV": in_mev(by_beads),
+        "noise_of_temperature_meV": in_mev(temperatures),
         "inversion": inversion.summary(),
         "density_of_states": {},
         "temperature_K": result.mean_temperature,
@@ -429,9 +434,8 @@ def compare(
             )
         )
     columns = ("density of states", "overlap", "1 % (eV)", "99 % (eV)", "mean (eV)", "width (eV)")
-    write_report(
-        size, atoms, maps, by_beads, temperatures, held, inversion, states, (columns, rows), summary, directory
-    )
+    noises = (by_beads, temperatures)
+    write_report(size, atoms, maps, noises, held, inversion, states, (columns, rows), summary, directory)
     print_table(columns, rows)
     for name, found in summary["scores"].items():
         print(
@@ -453,8 +457,7 @@ def write_report(
     size: Size,
     atoms: Atoms,
     maps: dict[int, Learned],
-    by_beads: dict[int, dict[str, Estimate]],
-    temperatures: dict[float, dict[str, Estimate]],
+    noises: tuple[dict, dict],
     held: dict[int, Held],
     inversion: BoltzmannInversionResult,
     states: dict[str, DensityOfStates],
@@ -468,9 +471,10 @@ def write_report(
     report = Report("Bithiophene's density of states from beads alone")
     report.text(
         f"{size.runs} runs of {size.frames * size.interval:g} ps for training and as many for testing, "
-        f"{summary['frames']['train']} and {summary['frames']['test']} frames with labels of GFN2-xTB; {size.beads} beads. "
-        f"The test frames are worth {summary['dihedral_effective_samples']:.0f} independent ones of the dihedral between "
-        f"the rings with its sign, which mirror images differ in, their energies being the same."
+        f"{summary['frames']['train']} and {summary['frames']['test']} frames with labels of GFN2-xTB; {size.beads} "
+        f"beads. For the dihedral between the rings the test frames are worth "
+        f"{summary['dihedral_effective_samples']:.0f} independent ones: its sign, which has no part in the energy, "
+        "is what changes slowly."
     )
     report.section("Density of states")
     report.figure(figures.density_of_states(states), "Figure 7: labels, and what was predicted from beads.")
@@ -478,10 +482,9 @@ def write_report(
     report.section("What the predictions are worth")
     names = list(summary["scores"]["all folds"])
     report.table(("", *names), [(name, *found.values()) for name, found in summary["scores"].items()], "Test frames.")
-    report.figure(
-        figures.parity(truth, prediction.mean, prediction.standard_deviation), "Energies and predicted means."
-    )
-    predictions = {"all folds": (prediction.mean, prediction.standard_deviation)}
+    center, width = prediction.mean, prediction.standard_deviation
+    report.figure(figures.parity(truth, center, width), "Energies and predicted means.")
+    predictions = {"all folds": (center, width)}
     for number, (part, _) in enumerate(learned.folds[:5], start=1):
         predictions[f"fold {number}"] = (part.mean, part.standard_deviation)
     report.figure(figures.calibration(truth, predictions), "How true the error bars are.")
@@ -497,9 +500,10 @@ def write_report(
     latent = picture(size, maps[beads], atoms, held[beads], directory / f"latent_space_{beads}_beads")
     report.figure(
         latent,
-        f"Figure 3: latent places of the training frames, {beads} beads, and of atoms sampled with their beads in place; "
-        "the legend gives the dihedral S-C-C-S from which they started.",
+        f"Figure 3: latent places of the training frames, {beads} beads, and of atoms sampled with their beads in "
+        "place; the legend gives the dihedral S-C-C-S from which they started.",
     )
+    by_beads, temperatures = noises
     report.section("Noise")
     report.figure(figures.noise(noise_curves(by_beads)), "Figure 4: the noise of the energy that is left in the beads.")
     report.figure(figures.noise(errors_of_clusters(maps)), "Figure 5: errors of means and noises in clusters.")

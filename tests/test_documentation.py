@@ -136,7 +136,7 @@ def test_the_bithiophene_example_runs(tmp_path):
         ROOT / "examples" / "bithiophene_density_of_states.py", "--quick", "--directory", directory, cwd=tmp_path
     )
     summary = json.loads((directory / "summary.json").read_text())
-    assert summary["frames"] == {"train": 120, "test": 120} and summary["failed_labels"] == 0
+    assert summary["frames"] == {"train": 200, "test": 200} and summary["failed_labels"] == 0
     states = summary["density_of_states"]
     assert list(states) == ["labels", "test frames", "beads' trajectory", "its means alone"]
     assert states["labels"]["overlap"] == pytest.approx(1)
@@ -161,14 +161,14 @@ def test_the_benchmark_of_boltzmann_inversion_runs(tmp_path):
         molecule.topology,
         molecule.positions,
         tmp_path / "atoms.h5md",
-        frames=150,
-        interval=0.1,
+        frames=400,
+        interval=0.2,
         equilibration=0.5,
         time_step=0.001,
         platform="Reference",
         progress=False,
     )
-    options = "--beads 4 --bins 12 --replicas 4 --duration 5 --iterations 1 --directory inversion --json rows.json"
+    options = "--beads 4 --bins 10 --replicas 4 --duration 5 --iterations 1 --directory inversion --json rows.json"
     output = run(ROOT / "benchmarks" / "boltzmann_inversion.py", "atoms.h5md", *options.split(), cwd=tmp_path)
     (row,) = json.loads((tmp_path / "rows.json").read_text())["rows"]
     assert row["beads"] == 4 and len(row["divergences"]) == 6  # 3 bonds, 2 angles, a dihedral

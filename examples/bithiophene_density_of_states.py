@@ -92,6 +92,11 @@ class Size:
     cg_duration: float = 1000.0  # ps of each replica
     processes: int | None = None  # at the same time; by default one for each core
 
+    @property
+    def blocks(self) -> int:
+        """Of test frames, for errors; no block is of two runs."""
+        return 5 * self.runs
+
 
 FULL = Size()
 QUICK = Size(
@@ -269,7 +274,7 @@ def picture(size: Size, learned: Learned, atoms: Atoms, held: Held, directory: P
     # Every fold has a latent space of its own.
     predictor = training.folds[0].predictor
     groups = {
-        f"{angle:.0f}°": predictor.predict(each).latent for angle, each in zip(held.angles, held.positions, strict=True)
+        f"{angle:.1f}°": predictor.predict(each).latent for angle, each in zip(held.angles, held.positions, strict=True)
     }
     return figures.latent_space(predictor.predict(positions).latent, energies, groups=groups)
 
@@ -318,15 +323,16 @@ def densities_of_states(size: Size, learned: Learned, result: RunResult) -> dict
         predict_trajectory(replica.path, learned.predictor, replica.path.with_suffix(".energies.csv"))
         for replica in result.replicas
     ]
-    blocks = 5 * size.runs
     coarse = DensityOfStates(
         np.concatenate([each.mean for each in predicted]),
         np.concatenate([each.standard_deviation for each in predicted]),
         blocks=size.replicas,
     )
     return {
-        "labels": DensityOfStates(learned.energies, blocks=blocks),
-        "test frames": DensityOfStates(learned.prediction.mean, learned.prediction.standard_deviation, blocks=blocks),
+        "labels": DensityOfStates(learned.energies, blocks=size.blocks),
+        "test frames": DensityOfStates(
+            learned.prediction.mean, learned.prediction.standard_deviation, blocks=size.blocks
+        ),
         "beads' trajectory": coarse,
         "its means alone": coarse.means_alone(),
     }
@@ -375,99 +381,102 @@ def in_mev(found: dict[float, dict[str, Estimate]]) -> dict:
     }
 
 
-def compare(
-    size: Size,
-    atoms: Atoms,
-    maps: dict[int, Learned],
-    by_temperature: dict[float, Learned],
-    held: dict[int, Held],
-    inversion: BoltzmannInversionResult,
-    result: RunResult,
-    directory: Path,
-) -> dict:
-    """The report, what is printed, and what goes into the summary."""
-    learned = maps[size.beads]
-    blocks = 5 * size.runs
-    states = densities_of_states(size, learned, result)
-    labels = states["labels"]
-    remembered = memory(size, atoms)
-    by_beads = {beads: each.noise(blocks) for beads, each in maps.items()}
-    for beads, each in held.items():
-        by_beads[beads]["beads held"] = each.noise()
-    temperatures = {temperature: each.noise(blocks) for temperature, each in by_temperature.items()}
+@dataclass(frozen=True)
+class Study:
+    """Everything that was found."""
 
+    size: Size
+    atoms: Atoms
+    maps: dict[int, Learned]
+    by_temperature: dict[float, Learned]
+    held: dict[int, Held]
+    inversion: BoltzmannInversionResult
+    result: RunResult
+
+    @property
+    def learned(self) -> Learned:
+        return self.maps[self.size.beads]
+
+    def noise_of_beads(self) -> dict[float, dict[str, Estimate]]:
+        noises = {beads: each.noise(self.size.blocks) for beads, each in self.maps.items()}
+        for beads, each in self.held.items():
+            noises[beads]["beads held"] = each.noise()
+        return noises
+
+    def noise_of_temperature(self) -> dict[float, dict[str, Estimate]]:
+        return {temperature: each.noise(self.size.blocks) for temperature, each in self.by_temperature.items()}
+
+
+def summarise(study: Study, states: dict[str, DensityOfStates]) -> dict:
+    """All numbers, as JSON can hold them."""
+    learned, energies = study.learned, study.atoms.energies
     summary = {
-        "size": asdict(size),
-        "frames": {name: int(np.isfinite(energies).sum()) for name, energies in atoms.energies.items()},
-        "failed_labels": int(sum(np.isnan(energies).sum() for energies in atoms.energies.values())),
-        **remembered,
+        "size": asdict(study.size),
+        "frames": {name: int(np.isfinite(each).sum()) for name, each in energies.items()},
+        "failed_labels": int(sum(np.isnan(each).sum() for each in energies.values())),
+        **memory(study.size, study.atoms),
         "scores": {"all folds": learned.scores.to_dict()}
         | {f"fold {number}": found.to_dict() for number, (_, found) in enumerate(learned.folds, start=1)},
-        "noise_of_beads_meV": in_mev(by_beads),
-        "noise_of_temperature_meV": in_mev(temperatures),
-        "inversion": inversion.summary(),
+        "noise_of_beads_meV": in_mev(study.noise_of_beads()),
+        "noise_of_temperature_meV": in_mev(study.noise_of_temperature()),
+        "inversion": study.inversion.summary(),
         "density_of_states": {},
-        "temperature_K": result.mean_temperature,
-        "nanoseconds_per_day": result.nanoseconds_per_day,
-        "stable": result.stable,
+        "temperature_K": study.result.mean_temperature,
+        "nanoseconds_per_day": study.result.nanoseconds_per_day,
+        "stable": study.result.stable,
     }
-    rows = []
+    labels = states["labels"]
     for name, each in states.items():
         overlap, quantiles = each.overlap(labels), each.quantile([0.01, 0.99])
-        difference = quantiles.value - labels.quantile([0.01, 0.99]).value
         summary["density_of_states"][name] = {
             "overlap": float(overlap.value),
             "overlap_error": float(overlap.error),
             "quantiles_eV": quantiles.value.tolist(),
             "quantile_errors_eV": quantiles.error.tolist(),
-            "quantiles_less_those_of_labels_eV": difference.tolist(),
+            "quantiles_less_those_of_labels_eV": (quantiles.value - labels.quantile([0.01, 0.99]).value).tolist(),
             "mean_eV": each.average,
             "standard_deviation_eV": each.spread,
         }
+    return summary
+
+
+def table_of_states(summary: dict) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Columns and rows, for the report and the screen."""
+    rows = []
+    for name, found in summary["density_of_states"].items():
+        quantiles = zip(found["quantiles_eV"], found["quantile_errors_eV"], strict=True)
         rows.append(
             (
                 name,
-                f"{overlap.value:.3f} ± {overlap.error:.3f}",
-                *(f"{value:.3f} ± {error:.3f}" for value, error in zip(*quantiles, strict=True)),
-                f"{each.average:.3f}",
-                f"{each.spread:.3f}",
+                f"{found['overlap']:.3f} ± {found['overlap_error']:.3f}",
+                *(f"{value:.3f} ± {error:.3f}" for value, error in quantiles),
+                f"{found['mean_eV']:.3f}",
+                f"{found['standard_deviation_eV']:.3f}",
             )
         )
-    columns = ("density of states", "overlap", "1 % (eV)", "99 % (eV)", "mean (eV)", "width (eV)")
-    noises = (by_beads, temperatures)
-    write_report(size, atoms, maps, noises, held, inversion, states, (columns, rows), summary, directory)
-    print_table(columns, rows)
+    return ("density of states", "overlap", "1 % (eV)", "99 % (eV)", "mean (eV)", "width (eV)"), rows
+
+
+def show(summary: dict) -> None:
+    columns, rows = table_of_states(summary)
+    for row in [columns, *rows]:
+        print("  ".join(cell.ljust(18) for cell in row))
     for name, found in summary["scores"].items():
         print(
             f"{name}: RMSE {1e3 * found['rmse']:.1f} meV, R² {found['r_squared']:.3f}, (E − μ)/σ "
             f"{found['standardised_deviation']:.2f}, {100 * found['coverage_68']:.0f} % in 68 % intervals"
         )
-    worst = max(summary["inversion"]["divergences"].values(), key=lambda entry: entry["best"])["best"]
+    for beads, row in sorted(summary["noise_of_beads_meV"].items(), key=lambda item: float(item[0])):
+        print(f"{beads} beads: noise " + ", ".join(f"{kind} {value:.1f} meV" for kind, (value, _) in row.items()))
+    worst = max(entry["best"] for entry in summary["inversion"]["divergences"].values())
     print(f"inversion: largest divergence {worst:.4f} bits")
-    print(f"{result.nanoseconds_per_day:.0f} ns/day of all copies together, files included")
-    return summary
+    print(f"{summary['nanoseconds_per_day']:.0f} ns/day of all copies together, files included")
 
 
-def print_table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    for row in [columns, *rows]:
-        print("  ".join(cell.ljust(18) for cell in row))
-
-
-def write_report(
-    size: Size,
-    atoms: Atoms,
-    maps: dict[int, Learned],
-    noises: tuple[dict, dict],
-    held: dict[int, Held],
-    inversion: BoltzmannInversionResult,
-    states: dict[str, DensityOfStates],
-    table: tuple[tuple[str, ...], list[tuple[str, ...]]],
-    summary: dict,
-    directory: Path,
-) -> None:
+def write_report(study: Study, states: dict[str, DensityOfStates], summary: dict, directory: Path) -> None:
     """Figures like the paper's 2 to 7."""
-    learned = maps[size.beads]
-    truth, prediction = learned.energies, learned.prediction
+    size, maps, held, inversion = study.size, study.maps, study.held, study.inversion
+    truth, prediction = study.learned.energies, study.learned.prediction
     report = Report("Bithiophene's density of states from beads alone")
     report.text(
         f"{size.runs} runs of {size.frames * size.interval:g} ps for training and as many for testing, "
@@ -478,17 +487,17 @@ def write_report(
     )
     report.section("Density of states")
     report.figure(figures.density_of_states(states), "Figure 7: labels, and what was predicted from beads.")
-    report.table(*table)
+    report.table(*table_of_states(summary))
     report.section("What the predictions are worth")
     names = list(summary["scores"]["all folds"])
     report.table(("", *names), [(name, *found.values()) for name, found in summary["scores"].items()], "Test frames.")
     center, width = prediction.mean, prediction.standard_deviation
     report.figure(figures.parity(truth, center, width), "Energies and predicted means.")
     predictions = {"all folds": (center, width)}
-    for number, (part, _) in enumerate(learned.folds[:5], start=1):
+    for number, (part, _) in enumerate(study.learned.folds[:5], start=1):
         predictions[f"fold {number}"] = (part.mean, part.standard_deviation)
     report.figure(figures.calibration(truth, predictions), "How true the error bars are.")
-    report.figure(figures.cluster_noise(learned.local), "Noise in clusters of test frames and noise predicted.")
+    report.figure(figures.cluster_noise(study.learned.local), "Noise in clusters of test frames and noise predicted.")
     report.section("Is p(E|R) normal?")
     fractions = {
         f"{beads} beads": shapiro_wilk([each[np.isfinite(each)] for each in found.energies], size.samples)
@@ -497,19 +506,17 @@ def write_report(
     report.figure(figures.normality(fractions), "Figure 2: energies of atoms sampled with their beads in place.")
     report.section("Latent space")
     beads = size.beads if size.beads in held else min(held)
-    latent = picture(size, maps[beads], atoms, held[beads], directory / f"latent_space_{beads}_beads")
+    latent = picture(size, maps[beads], study.atoms, held[beads], directory / f"latent_space_{beads}_beads")
     report.figure(
         latent,
         f"Figure 3: latent places of the training frames, {beads} beads, and of atoms sampled with their beads in "
         "place; the legend gives the dihedral S-C-C-S from which they started.",
     )
-    by_beads, temperatures = noises
     report.section("Noise")
-    report.figure(figures.noise(noise_curves(by_beads)), "Figure 4: the noise of the energy that is left in the beads.")
+    beads_noise, temperature_noise = noise_curves(study.noise_of_beads()), noise_curves(study.noise_of_temperature())
+    report.figure(figures.noise(beads_noise), "Figure 4: the noise of the energy that is left in the beads.")
     report.figure(figures.noise(errors_of_clusters(maps)), "Figure 5: errors of means and noises in clusters.")
-    report.figure(
-        figures.noise(noise_curves(temperatures), "temperature (K)"), f"Figure 6: the noise of {size.beads} beads."
-    )
+    report.figure(figures.noise(temperature_noise, "temperature (K)"), f"Figure 6: the noise of {size.beads} beads.")
     report.section("The beads' potential")
     report.figure(distributions(inversion), "Distributions of the mapped frames and of the beads, divergences in bits.")
     report.figure(convergence(inversion), "Convergence of the inversion.")
@@ -545,7 +552,11 @@ def main() -> None:
     }
     inversion = invert(size, maps[size.beads].files["train"], directory / f"inversion_{size.beads}_beads")
     result = simulate(size, inversion, maps[size.beads], directory)
-    summary = compare(size, reference, maps, by_temperature, held, inversion, result, directory)
+    study = Study(size, reference, maps, by_temperature, held, inversion, result)
+    states = densities_of_states(size, study.learned, result)
+    summary = summarise(study, states)
+    write_report(study, states, summary, directory)
+    show(summary)
     (directory / "summary.json").write_text(json.dumps(summary, indent=1))
     print(f"report: {directory / 'report.html'}")
 

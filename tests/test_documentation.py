@@ -168,7 +168,7 @@ def test_the_benchmark_of_boltzmann_inversion_runs(tmp_path):
         platform="Reference",
         progress=False,
     )
-    options = "--beads 4 --bins 10 --replicas 4 --duration 5 --iterations 1 --directory inversion --json rows.json"
+    options = "--beads 4 --bins 20 --replicas 4 --duration 5 --iterations 1 --directory inversion --json rows.json"
     output = run(ROOT / "benchmarks" / "boltzmann_inversion.py", "atoms.h5md", *options.split(), cwd=tmp_path)
     (row,) = json.loads((tmp_path / "rows.json").read_text())["rows"]
     assert row["beads"] == 4 and len(row["divergences"]) == 6  # 3 bonds, 2 angles, a dihedral

@@ -18,8 +18,7 @@ from time import perf_counter
 
 import numpy as np
 
-from openmmcg.analysis import dihedrals
-from openmmcg.analysis.autocorrelation import autocorrelation_time, effective_samples, on_circle
+from openmmcg.analysis import autocorrelation_time, dihedrals, effective_samples, on_circle
 from openmmcg.frames import Frames
 from openmmcg.reference import (
     BITHIOPHENE,

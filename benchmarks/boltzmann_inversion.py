@@ -17,50 +17,25 @@ import json
 import time
 from pathlib import Path
 
-import numpy as np
-from openmm import app
-
 from openmmcg.fitting import BoltzmannInversion
 from openmmcg.fitting.inversion_figures import convergence, distributions
 from openmmcg.frames import Frames
-from openmmcg.mapping import Mapping, map_frames
+from openmmcg.mapping import map_frames
+from openmmcg.reference import BITHIOPHENE, BITHIOPHENE_BEADS, heavy_atom_map, organic_molecule
 
 BAR = 0.005  # bits
-GROUPS = {
-    4: [[0, 1, 2], [3, 4, 5, 6, 7], [8, 9, 10, 11, 12], [13, 14, 15]],
-    10: [[0, 1, 2], [3, 4], [5], [6], [7], [8], [9], [10, 11], [12], [13, 14, 15]],
-}
-RINGS = [(3, 4), (4, 5), (5, 6), (6, 7), (7, 3), (8, 9), (9, 10), (10, 11), (11, 12), (12, 8)]
-BONDS = [(0, 1), (1, 2), (2, 3), *RINGS, (6, 8), (12, 13), (13, 14), (14, 15)]
-
-
-def bithiophene_map(path: Path, beads: int) -> Mapping:
-    """Centres of mass of groups of atoms."""
-    with Frames(path) as frames:
-        names, first = frames.names, np.asarray(frames.positions[0])
-    if len(names) != 34 or any(name.startswith("H") for name in names[:16]):
-        raise ValueError(f"{path} does not hold 34 atoms of 3',4-dipropyl-2,2'-bithiophene, the 16 heavy ones first")
-    topology = app.Topology()
-    residue = topology.addResidue("BT", topology.addChain())
-    atoms = [topology.addAtom(name, app.Element.getBySymbol(name.rstrip("0123456789")), residue) for name in names]
-    for bond in BONDS:
-        topology.addBond(*(atoms[index] for index in bond))
-    groups = [list(group) for group in GROUPS[beads]]
-    for hydrogen in range(16, 34):
-        nearest = int(np.linalg.norm(first[:16] - first[hydrogen], axis=1).argmin())
-        next(group for group in groups if nearest in group).append(hydrogen)
-    return Mapping.center_of_mass(topology, groups, names=[f"B{number}" for number in range(beads)])
 
 
 def measure(files: list[Path], beads: int, directory: Path, options: dict, threads: int) -> dict:
     """Map, invert and draw."""
     folder = directory / f"{beads}_beads"
     folder.mkdir(parents=True, exist_ok=True)
+    mapping = heavy_atom_map(organic_molecule(BITHIOPHENE).topology, BITHIOPHENE_BEADS[beads])
     mapped = []
     for file in files:
         mapped.append(folder / f"mapped_{file.name}")
         with Frames(file) as frames:
-            map_frames(frames, bithiophene_map(file, beads), mapped[-1])
+            map_frames(frames, mapping, mapped[-1])
     start = time.perf_counter()
     result = BoltzmannInversion(**options).fit(mapped, folder / "inversion", threads=threads)
     seconds = time.perf_counter() - start
@@ -81,7 +56,7 @@ def measure(files: list[Path], beads: int, directory: Path, options: dict, threa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="+", help="all-atom frames, H5MD")
-    parser.add_argument("--beads", type=int, nargs="+", choices=sorted(GROUPS), default=[4, 10])
+    parser.add_argument("--beads", type=int, nargs="+", choices=sorted(BITHIOPHENE_BEADS), default=[4, 10])
     parser.add_argument("--directory", type=Path, default=Path("boltzmann_inversion"))
     parser.add_argument("--replicas", type=int, default=20)
     parser.add_argument("--duration", type=float, default=200.0, help="ps of each replica in an iteration")

@@ -27,47 +27,16 @@ import h5py
 import numpy as np
 import torch
 from md_water import processor, versions
-from openmm import app
 from torch import nn
 from tqdm import tqdm
 
 from openmmcg.electronic import DistanceFeatures, DKLTraining, ExactProcessTraining, recalibrate, scores
 from openmmcg.electronic.data import standardisation
 from openmmcg.frames import Frames
-from openmmcg.mapping import Mapping
+from openmmcg.reference import BITHIOPHENE, BITHIOPHENE_BEADS, heavy_atom_map, organic_molecule
 
-# Heavy atoms of each bead; hydrogens go with the atom they are bonded to. Atoms 0-2 and 13-15 are the propyls, 3-7
-# and 8-12 the rings, with the sulfurs 5 and 9 and the bond 6-8 between the rings. Down to six beads, each ring has
-# two beads or more, so that the beads tell of the dihedral S-C-C-S; with four, a ring is one bead.
-GROUPS = {
-    16: [[atom] for atom in range(16)],
-    14: [[0, 1], [2], *([atom] for atom in range(3, 13)), [13], [14, 15]],
-    12: [[0, 1, 2], *([atom] for atom in range(3, 13)), [13, 14, 15]],
-    10: [[0, 1, 2], [3, 4], [5], [6], [7], [8], [9], [10, 11], [12], [13, 14, 15]],
-    8: [[0, 1, 2], [3, 4], [5], [6, 7], [8, 12], [9], [10, 11], [13, 14, 15]],
-    6: [[0, 1, 2], [4, 5], [3, 6, 7], [8, 11, 12], [9, 10], [13, 14, 15]],
-    4: [[0, 1, 2], [3, 4, 5, 6, 7], [8, 9, 10, 11, 12], [13, 14, 15]],
-}
 TOY_BEADS = 10
 BARS = {"standardised_deviation": (0.9, 1.1), "coverage_68": (0.65, 0.71), "coverage_95": (0.93, 0.97)}
-
-
-def bithiophene_map(path: Path, beads: int) -> Mapping:
-    """Centres of mass of groups of atoms."""
-    with Frames(path) as frames:
-        names, first = frames.names, frames.positions[0]
-    heavy = [index for index, name in enumerate(names) if not name.startswith("H")]
-    if len(heavy) != 16 or len(names) != 34:
-        raise ValueError(f"{path} has {len(names)} atoms, 3',4-dipropyl-2,2'-bithiophene 34, 16 of them heavy")
-    topology = app.Topology()
-    residue = topology.addResidue("BT", topology.addChain())
-    for name in names:
-        topology.addAtom(name, app.Element.getBySymbol(name.rstrip("0123456789")), residue)
-    groups = [list(group) for group in GROUPS[beads]]
-    for hydrogen in range(16, 34):
-        nearest = int(np.linalg.norm(first[heavy] - first[hydrogen], axis=1).argmin())
-        next(group for group in groups if nearest in group).append(hydrogen)
-    return Mapping.center_of_mass(topology, groups, names=[f"B{number}" for number in range(beads)])
 
 
 def read(frames_path: Path, labels_path: Path, orbital: str) -> tuple[np.ndarray, np.ndarray]:
@@ -238,7 +207,7 @@ def verdict(rows: list[dict]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="*", help="train.h5md train_labels.h5 test.h5md test_labels.h5")
-    parser.add_argument("--beads", type=int, nargs="+", choices=sorted(GROUPS), default=[4, 6, 8, 10, 12])
+    parser.add_argument("--beads", type=int, nargs="+", choices=sorted(BITHIOPHENE_BEADS), default=[4, 6, 8, 10, 12])
     parser.add_argument("--orbital", choices=["homo", "lumo"], default="homo")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
@@ -262,7 +231,7 @@ def main() -> None:
 
     for beads in arguments.beads if arguments.files else [TOY_BEADS]:
         if arguments.files:
-            mapping = bithiophene_map(arguments.files[0], beads)
+            mapping = heavy_atom_map(organic_molecule(BITHIOPHENE).topology, BITHIOPHENE_BEADS[beads])
             pairs = zip(arguments.files[::2], arguments.files[1::2], strict=True)
             atoms = [read(frames, labels, arguments.orbital) for frames, labels in pairs]
             training, test = ((mapping.map_positions(positions), energies) for positions, energies in atoms)

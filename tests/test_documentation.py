@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from openmmcg.reference import BITHIOPHENE, organic_molecule, sample
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "MPLBACKEND": "Agg"}
@@ -126,6 +128,54 @@ def test_the_chignolin_example_runs(tmp_path):
     assert summary["populations"]["extended"]["unfolded"] == 1.0
     assert summary["stable"] is True and summary["nanoseconds_of_atoms"] == 0.008
     assert (directory / "report.html").stat().st_size > 10_000
+
+
+def test_the_bithiophene_example_runs(tmp_path):
+    directory = tmp_path / "bithiophene"
+    output = run(
+        ROOT / "examples" / "bithiophene_density_of_states.py", "--quick", "--directory", directory, cwd=tmp_path
+    )
+    summary = json.loads((directory / "summary.json").read_text())
+    assert summary["frames"] == {"train": 200, "test": 200} and summary["failed_labels"] == 0
+    states = summary["density_of_states"]
+    assert list(states) == ["labels", "test frames", "beads' trajectory", "its means alone"]
+    assert states["labels"]["overlap"] == pytest.approx(1)
+    for name, found in states.items():
+        assert 0 < found["overlap"] <= 1 + 1e-9 and f"{found['overlap']:.3f}" in output
+        lowest, highest = found["quantiles_eV"]
+        assert -11.5 < lowest < found["mean_eV"] < highest < -8.5, name
+    # The width that the beads leave is missing in the distribution of the means.
+    widths = {name: found["standard_deviation_eV"] for name, found in states.items()}
+    assert widths["its means alone"] < widths["beads' trajectory"]
+    assert summary["noise_of_beads_meV"].keys() == {"4", "6"}
+    assert summary["noise_of_beads_meV"]["4"].keys() == {"RMSE", "predicted", "clusters", "beads held"}
+    assert summary["stable"] is True and summary["temperature_K"] == pytest.approx(300, rel=0.2)
+    page = (directory / "report.html").read_text(encoding="utf-8")
+    assert all(f"Figure {number}: " in page for number in range(2, 8))
+
+
+def test_the_benchmark_of_boltzmann_inversion_runs(tmp_path):
+    molecule = organic_molecule(BITHIOPHENE)
+    sample(
+        molecule.system,
+        molecule.topology,
+        molecule.positions,
+        tmp_path / "atoms.h5md",
+        frames=400,
+        interval=0.2,
+        equilibration=0.5,
+        time_step=0.001,
+        platform="Reference",
+        progress=False,
+    )
+    options = "--beads 4 --bins 20 --replicas 4 --duration 5 --iterations 1 --directory inversion --json rows.json"
+    output = run(ROOT / "benchmarks" / "boltzmann_inversion.py", "atoms.h5md", *options.split(), cwd=tmp_path)
+    (row,) = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    assert row["beads"] == 4 and len(row["divergences"]) == 6  # 3 bonds, 2 angles, a dihedral
+    assert f"{max(entry['best'] for entry in row['divergences'].values()):.4f}" in output
+    assert all(
+        (tmp_path / "inversion" / "4_beads" / f"{name}.png").exists() for name in ("distributions", "convergence")
+    )
 
 
 def test_the_benchmark_of_peptide_replicas_runs(tmp_path):

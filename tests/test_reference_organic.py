@@ -14,9 +14,11 @@ from openmmcg.analysis import dihedrals
 from openmmcg.frames import Frames
 from openmmcg.reference import (
     BITHIOPHENE,
+    BITHIOPHENE_BEADS,
     SEXITHIOPHENE,
     TEMPO,
     find_atoms,
+    heavy_atom_map,
     join_runs,
     organic_molecule,
     sample,
@@ -254,3 +256,18 @@ def test_the_package_is_imported_without_rdkit():
         "import sys, openmmcg.reference; assert not {'rdkit', 'tblite', 'pyscf', 'distributed'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("beads", BITHIOPHENE_BEADS)
+def test_the_beads_of_bithiophene_share_out_all_its_atoms_and_each_is_of_one_piece(beads):
+    molecule = organic_molecule(BITHIOPHENE)
+    mapping = heavy_atom_map(molecule.topology, BITHIOPHENE_BEADS[beads])
+    matrix = mapping.position_matrix.toarray()
+    assert mapping.number_of_beads == beads and len(set(mapping.names)) == beads
+    assert ((matrix > 0).sum(axis=0) == 1).all()
+    masses = [molecule.system.getParticleMass(atom)._value for atom in range(34)]
+    assert mapping.masses.sum() == pytest.approx(sum(masses))
+    for row in matrix:
+        inside = set(np.flatnonzero(row))
+        bonds = sum({first.index, second.index} <= inside for first, second in molecule.topology.bonds())
+        assert bonds >= len(inside) - 1

@@ -5,6 +5,7 @@ coordinates and Markov state models in `openmmcg.analysis.kinetics`, which needs
 """
 
 from openmmcg.analysis.angle_distribution import AngleDistribution, angle_distribution
+from openmmcg.analysis.autocorrelation import autocorrelation, autocorrelation_time, effective_samples, on_circle
 from openmmcg.analysis.free_energy import (
     FreeEnergy,
     Histogram,
@@ -45,12 +46,15 @@ __all__ = [
     "angle_distribution",
     "angles",
     "assign_regions",
+    "autocorrelation",
+    "autocorrelation_time",
     "backbone_dihedrals",
     "basin_populations",
     "block_slices",
     "dihedral_edges",
     "dihedrals",
     "distances",
+    "effective_samples",
     "histogram",
     "kl_divergence",
     "mean_and_error",
@@ -58,6 +62,7 @@ __all__ = [
     "mean_squared_displacement",
     "missed_probability",
     "noise_curve",
+    "on_circle",
     "radial_distribution",
     "series_average",
     "unwrap",

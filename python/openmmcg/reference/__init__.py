@@ -12,14 +12,29 @@ from openmmcg.reference.water import AllAtomSystem, water_box
 
 if TYPE_CHECKING:
     from openmmcg.reference.conformers import join_runs, sample_conformers, turn_dihedral
+    from openmmcg.reference.constrained import (
+        release_weights,
+        restrain_beads,
+        restraint_energy,
+        sample_constrained,
+    )
     from openmmcg.reference.electronic import label_frames
     from openmmcg.reference.labels import Labels
-    from openmmcg.reference.organic import BITHIOPHENE, SEXITHIOPHENE, TEMPO, find_atoms, organic_molecule
+    from openmmcg.reference.organic import (
+        BITHIOPHENE,
+        BITHIOPHENE_BEADS,
+        SEXITHIOPHENE,
+        TEMPO,
+        find_atoms,
+        heavy_atom_map,
+        organic_molecule,
+    )
     from openmmcg.reference.peptides import capped_alanine, chignolin
     from openmmcg.reference.quantum_engines import OrbitalEnergies, orbital_energies
 
 __all__ = [
     "BITHIOPHENE",
+    "BITHIOPHENE_BEADS",
     "SEXITHIOPHENE",
     "TEMPO",
     "AllAtomSystem",
@@ -30,12 +45,17 @@ __all__ = [
     "capped_alanine",
     "chignolin",
     "find_atoms",
+    "heavy_atom_map",
     "join_runs",
     "label_frames",
     "orbital_energies",
     "organic_molecule",
+    "release_weights",
+    "restrain_beads",
+    "restraint_energy",
     "sample",
     "sample_conformers",
+    "sample_constrained",
     "time_per_step",
     "turn_dihedral",
     "water_box",
@@ -47,14 +67,20 @@ _LAZY = {
     "label_frames": "electronic",
     "orbital_energies": "quantum_engines",
     "BITHIOPHENE": "organic",
+    "BITHIOPHENE_BEADS": "organic",
     "SEXITHIOPHENE": "organic",
     "TEMPO": "organic",
     "capped_alanine": "peptides",
     "chignolin": "peptides",
     "find_atoms": "organic",
+    "heavy_atom_map": "organic",
     "join_runs": "conformers",
     "organic_molecule": "organic",
+    "release_weights": "constrained",
+    "restrain_beads": "constrained",
+    "restraint_energy": "constrained",
     "sample_conformers": "conformers",
+    "sample_constrained": "constrained",
     "turn_dihedral": "conformers",
 }
 

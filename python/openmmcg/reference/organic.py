@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,27 @@ from rdkit import Chem
 from rdkit.Chem import rdDistGeom
 
 from openmmcg.context import create_context
+from openmmcg.mapping import Mapping
 from openmmcg.reference.mmff94 import mmff94_forces
 from openmmcg.reference.water import AllAtomSystem
 
 BITHIOPHENE = "CCCc1csc(c1)-c1sccc1CCC"
 """3',4-dipropyl-2,2'-bithiophene, 34 atoms."""
+BITHIOPHENE_BEADS = {
+    16: [[atom] for atom in range(16)],
+    14: [[0, 1], [2], *([atom] for atom in range(3, 13)), [13], [14, 15]],
+    12: [[0, 1, 2], *([atom] for atom in range(3, 13)), [13, 14, 15]],
+    10: [[0, 1, 2], [3, 4], [5], [6], [7], [8], [9], [10, 11], [12], [13, 14, 15]],
+    8: [[0, 1, 2], [3, 4], [5], [6, 7], [8, 12], [9], [10, 11], [13, 14, 15]],
+    6: [[0, 1, 2], [4, 5], [3, 6, 7], [8, 11, 12], [9, 10], [13, 14, 15]],
+    4: [[0, 1, 2], [3, 4, 5, 6, 7], [8, 9, 10, 11, 12], [13, 14, 15]],
+}
+"""Heavy atoms of each bead of `BITHIOPHENE`, by the number of beads, for `heavy_atom_map`.
+
+Atoms 0-2 and 13-15 are the propyls, 3-7 and 8-12 the rings, with the sulfurs 5 and 9 and the bond 6-8 between the
+rings. Down to six beads, each ring has two beads or more, so that the beads tell of the dihedral S-C-C-S; with four, a
+ring is one bead.
+"""
 SEXITHIOPHENE = "Cc1ccsc1-c1cc(C)c(s1)-c1cc(C)c(s1)-c1cc(C)c(s1)-c1cc(C)c(s1)-c1cc(C)cs1"
 """Sexi(3-methyl)thiophene, regioregular, 62 atoms."""
 TEMPO = "CC1(C)CCCC(C)(C)N1[O]"
@@ -142,6 +158,40 @@ def find_atoms(source: str | os.PathLike[str], pattern: str) -> NDArray[np.int64
     if not matches:
         raise ValueError(f"{pattern!r} matches no atoms of {source}")
     return np.array(matches, dtype=np.int64)
+
+
+def heavy_atom_map(
+    topology: app.Topology, groups: Sequence[Sequence[int]], *, names: Sequence[str] | None = None
+) -> Mapping:
+    """Beads at the centres of mass of heavy atoms and of the hydrogens bonded to them.
+
+    Parameters
+    ----------
+    topology
+        Of the atoms, with elements and bonds, as of `organic_molecule`.
+    groups
+        Indices of each bead's heavy atoms, no atom in two beads.
+    names
+        The beads' names and types; by default all differ, ``B0``, ``B1`` …
+
+    Raises
+    ------
+    ValueError
+        As `Mapping.center_of_mass`.
+
+    Examples
+    --------
+    >>> ethanol = organic_molecule("CCO").topology
+    >>> heavy_atom_map(ethanol, [[0, 1], [2]]).masses.round(2).tolist()  # C2H5 and OH, amu
+    [29.06, 17.01]
+    """
+    hydrogens = defaultdict(list)
+    for first, second in topology.bonds():
+        for heavy, light in ((first, second), (second, first)):
+            if light.element is app.element.hydrogen:
+                hydrogens[heavy.index].append(light.index)
+    complete = [[*group, *(light for heavy in group for light in hydrogens[heavy])] for group in groups]
+    return Mapping.center_of_mass(topology, complete, names=names or [f"B{bead}" for bead in range(len(groups))])
 
 
 def minimised(system: openmm.System, positions: ArrayLike) -> NDArray[np.float64]:

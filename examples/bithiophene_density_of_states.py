@@ -1,0 +1,565 @@
+"""Bithiophene's density of states from beads alone: sample, label, learn p(E|R), invert, simulate, predict, compare.
+
+    python examples/bithiophene_density_of_states.py --directory bithiophene
+
+3',4-dipropyl-2,2'-bithiophene in the gas phase is sampled with MMFF94 and labelled with the energy of its highest
+occupied orbital by GFN2-xTB. DKL-ECG (Maier & Jackson, "Bypassing backmapping") learns the distribution of that energy
+given the centres of mass of a few beads; iterative Boltzmann inversion gives the beads a potential, OpenMM a
+trajectory, and the predictions along it the density of states of the molecule, tails included, without its atoms. The
+figures are those of the paper, 2 to 7, and how true the error bars are.
+
+Every step writes into the directory and goes on where it was when the script is run again. The report at the end is
+`report.html`, its figures are in `summary.json`. `--quick` is a minute's worth of everything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from openmmcg.analysis import Report, autocorrelation_time, dihedrals, effective_samples, on_circle
+from openmmcg.electronic import (
+    DensityOfStates,
+    DKLPredictor,
+    DKLTraining,
+    Estimate,
+    LocalNoise,
+    NoiseCurve,
+    Prediction,
+    Scores,
+    average_noise,
+    conditional_noise,
+    figures,
+    local_noise,
+    noise_curves,
+    predict_trajectory,
+    scores,
+    shapiro_wilk,
+)
+from openmmcg.fitting import BoltzmannInversion, BoltzmannInversionResult
+from openmmcg.fitting.inversion_figures import convergence, distributions
+from openmmcg.frames import Frames
+from openmmcg.mapping import Mapping, map_frames
+from openmmcg.reference import (
+    BITHIOPHENE,
+    BITHIOPHENE_BEADS,
+    AllAtomSystem,
+    find_atoms,
+    heavy_atom_map,
+    join_runs,
+    label_frames,
+    organic_molecule,
+    sample_conformers,
+    sample_constrained,
+)
+from openmmcg.simulation import RunResult, run
+
+SETS = ("train", "test")
+TEMPERATURE = 300.0
+TIME_STEP = 0.001  # ps; bonds between beads of one heavy atom are as stiff as those of the atoms
+DIHEDRAL = find_atoms(BITHIOPHENE, "sc-!@cs")  # S-C-C-S, between the rings
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of everything."""
+
+    beads: int = 10  # of the map that is simulated
+    resolutions: tuple[int, ...] = (4, 6, 8, 10, 12)  # beads, of the maps whose noise is compared
+    temperatures: tuple[float, ...] = (150.0, 225.0)  # K, at which the noise is compared with that at 300 K
+    runs: int = 4  # of the atoms, for training and for testing
+    frames: int = 2500  # of each run
+    interval: float = 1.0  # ps; the energy is forgotten in half of it
+    equilibration: float = 100.0  # ps
+    folds: int = 5
+    steps: int = 1000  # of the optimiser
+    clusters: tuple[int, ...] = (20, 40, 60, 80, 100)
+    held_resolutions: tuple[int, ...] = (4, 10)
+    held: int = 8  # configurations of the beads in which the atoms are sampled by themselves
+    held_frames: int = 250
+    samples: tuple[int, ...] = (25, 50, 100, 150, 200, 250)  # of them, for tests of normality
+    iterations: int = 20
+    inversion_duration: float = 200.0  # ps of each replica
+    bins: int = 60
+    replicas: int = 20
+    cg_duration: float = 1000.0  # ps of each replica
+    processes: int | None = None  # at the same time; by default one for each core
+
+    @property
+    def blocks(self) -> int:
+        """Of test frames, for errors; no block is of two runs."""
+        return 5 * self.runs
+
+
+FULL = Size()
+QUICK = Size(
+    beads=4,
+    resolutions=(4, 6),
+    temperatures=(),
+    runs=2,
+    frames=100,
+    interval=0.2,
+    equilibration=0.5,
+    folds=2,
+    steps=60,
+    clusters=(2, 3),
+    held_resolutions=(4,),
+    held=2,
+    held_frames=20,
+    samples=(10, 20),
+    iterations=1,
+    inversion_duration=10.0,
+    bins=20,  # enough that also the peak of a distribution with a rare second one is seen
+    replicas=4,
+    cg_duration=10.0,
+    processes=1,
+)
+
+
+@dataclass(frozen=True)
+class Atoms:
+    """All-atom frames of one temperature, and their labels in eV, NaN where one failed."""
+
+    temperature: float
+    files: dict[str, Path]
+    energies: dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What was learned of one map, and what it is worth on the test frames that have labels."""
+
+    mapping: Mapping
+    files: dict[str, Path]
+    predictor: DKLPredictor
+    energies: NDArray[np.float64]
+    prediction: Prediction
+    folds: list[tuple[Prediction, Scores]]
+    local: LocalNoise
+
+    @property
+    def scores(self) -> Scores:
+        return scores(self.prediction.mean, self.prediction.standard_deviation, self.energies)
+
+    def noise(self, blocks: int) -> dict[str, Estimate]:
+        """The noise by what the predictor says, by its errors, and by clusters of test frames, eV."""
+        return {
+            "RMSE": average_noise(self.energies - self.prediction.mean, blocks=blocks),
+            "predicted": average_noise(self.prediction.standard_deviation, blocks=blocks),
+            "clusters": self.local.average(),
+        }
+
+
+@dataclass(frozen=True)
+class Held:
+    """Energies [configurations, frames], eV, of atoms sampled with their beads in place, and where they came from."""
+
+    energies: NDArray[np.float64]
+    angles: NDArray[np.float64]
+    positions: NDArray[np.float64]
+
+    def noise(self) -> Estimate:
+        widths = [conditional_noise(each[np.isfinite(each)], blocks=5).noise.value for each in self.energies]
+        return average_noise(widths, blocks=len(widths))
+
+
+@cache
+def bithiophene() -> AllAtomSystem:
+    return organic_molecule(BITHIOPHENE, name="bithiophene")
+
+
+def sample_atoms(size: Size, temperature: float, directory: Path) -> Atoms:
+    """Frames for training and for testing, from runs of their own, and the energies of their orbitals."""
+    runs = sample_conformers(
+        bithiophene(),
+        directory / "runs",
+        dihedral=DIHEDRAL[0],
+        sets=SETS,
+        runs=size.runs,
+        frames=size.frames,
+        interval=size.interval,
+        equilibration=size.equilibration,
+        temperature=temperature,
+        processes=size.processes,
+    )
+    files, energies = {}, {}
+    for name in SETS:
+        files[name] = directory / f"{name}.h5md"
+        if not files[name].exists():
+            join_runs(runs[name], files[name], frames=size.frames)
+        labels = label_frames(files[name], directory / f"{name}_labels.h5", processes=size.processes)
+        energies[name] = labels["homo"]
+    return Atoms(temperature, files, energies)
+
+
+def learn(size: Size, atoms: Atoms, beads: int, directory: Path) -> Learned:
+    """Map the frames, train by cross-validation, and predict the test frames."""
+    directory.mkdir(parents=True, exist_ok=True)
+    mapping = heavy_atom_map(bithiophene().topology, BITHIOPHENE_BEADS[beads])
+    files = {name: directory / f"{name}.h5md" for name in SETS}
+    positions, energies = {}, {}
+    for name, path in files.items():
+        with Frames(atoms.files[name]) as source:
+            map_frames(source, mapping, path)
+        labelled = np.isfinite(atoms.energies[name])
+        with Frames(path) as mapped:
+            positions[name] = mapped.positions[:][labelled]
+        energies[name] = atoms.energies[name][labelled]
+    training = DKLTraining(steps=size.steps).fit(
+        positions["train"],
+        energies["train"],
+        bead_names=mapping.names,
+        folds=size.folds,
+        directory=directory / "training",
+    )
+    truth = energies["test"]
+    prediction = training.predictor.predict(positions["test"])
+    parts = [fold.predictor.predict(positions["test"]) for fold in training.folds]
+    folds = [(part, scores(part.mean, part.standard_deviation, truth)) for part in parts]
+    local = local_noise(
+        prediction.latent, truth, prediction.mean, prediction.standard_deviation, clusters=size.clusters
+    )
+    return Learned(mapping, files, training.predictor, truth, prediction, folds, local)
+
+
+def hold(size: Size, atoms: Atoms, mapping: Mapping, directory: Path) -> Held:
+    """Sample the atoms with the beads in place, in test frames whose dihedrals are spread over all that there are."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with Frames(atoms.files["test"]) as source:
+        angles = dihedrals(source.positions, DIHEDRAL)[:, 0]
+        # Quantiles, so that the average over these configurations is one of equilibrium.
+        ranks = ((np.arange(size.held) + 0.5) / size.held * len(angles)).astype(int)
+        chosen = np.argsort(abs(angles))[ranks]
+        starts = source.positions[np.sort(chosen)]
+    paths = [directory / f"held.{number}.h5md" for number in range(size.held)]
+    for number, (start, path) in enumerate(zip(starts, paths, strict=True)):
+        sample_constrained(
+            bithiophene().system,
+            bithiophene().topology,
+            start,
+            mapping,
+            path,
+            frames=size.held_frames,
+            interval=size.interval / 2,
+            time_step=0.00025,
+            temperature=atoms.temperature,
+            seed=number,
+        )
+    together = directory / "held.h5md"
+    if not together.exists():
+        join_runs(paths, together, frames=size.held_frames)
+    labels = label_frames(together, directory / "held_labels.h5", processes=size.processes)
+    shape = (size.held, size.held_frames)
+    with Frames(together) as frames:
+        positions = mapping.map_positions(frames.positions[:]).reshape(*shape, -1, 3)
+    return Held(labels["homo"].reshape(shape), np.degrees(angles[np.sort(chosen)]), positions)
+
+
+def picture(size: Size, learned: Learned, atoms: Atoms, held: Held, directory: Path):
+    """A latent space of two dimensions with the standard normal distribution, for figure 3."""
+    labelled = np.isfinite(atoms.energies["train"])
+    energies = atoms.energies["train"][labelled]
+    with Frames(learned.files["train"]) as frames:
+        positions = frames.positions[:][labelled]
+    training = DKLTraining(latent=2, latent_regularisation=1e-4, steps=size.steps).fit(
+        positions, energies, bead_names=learned.mapping.names, folds=2, directory=directory
+    )
+    # Every fold has a latent space of its own.
+    predictor = training.folds[0].predictor
+    groups = {
+        f"{angle:.1f}°": predictor.predict(each).latent for angle, each in zip(held.angles, held.positions, strict=True)
+    }
+    return figures.latent_space(predictor.predict(positions).latent, energies, groups=groups)
+
+
+def invert(size: Size, beads: Path, directory: Path) -> BoltzmannInversionResult:
+    """The beads' potential, from the distributions of their bonds, angles and dihedrals."""
+    inversion = BoltzmannInversion(
+        iterations=size.iterations,
+        damping=0.7,
+        bins=size.bins,
+        replicas=size.replicas,
+        duration=size.inversion_duration,
+        interval=size.interval / 2,
+        time_step=TIME_STEP,
+    )
+    return inversion.fit(beads, directory, threads=1)
+
+
+def simulate(size: Size, inversion: BoltzmannInversionResult, learned: Learned, directory: Path) -> RunResult:
+    """Copies of the beads, from frames spread over all of the training."""
+    with Frames(learned.files["train"]) as frames:
+        starts = frames.positions[np.linspace(0, len(frames) - 1, size.replicas).astype(int)]
+        types, type_names = frames.types.tolist(), frames.type_names
+    system = inversion.potential.create_system(
+        learned.mapping.topology(), periodic=False, remove_center_of_mass_motion=False
+    )
+    return run(
+        system,
+        starts,
+        None,
+        directory / "coarse_grained.h5md",
+        duration=size.cg_duration,
+        interval=size.interval,
+        equilibration=size.cg_duration / 10,
+        time_step=TIME_STEP,
+        temperature=TEMPERATURE,
+        types=types,
+        type_names=type_names,
+        threads=1,  # so few beads are too little to share
+    )
+
+
+def densities_of_states(size: Size, learned: Learned, result: RunResult) -> dict[str, DensityOfStates]:
+    """That of the labels, and those from the test frames and from the beads' own trajectory (equation 20)."""
+    predicted = [
+        predict_trajectory(replica.path, learned.predictor, replica.path.with_suffix(".energies.csv"))
+        for replica in result.replicas
+    ]
+    coarse = DensityOfStates(
+        np.concatenate([each.mean for each in predicted]),
+        np.concatenate([each.standard_deviation for each in predicted]),
+        blocks=size.replicas,
+    )
+    return {
+        "labels": DensityOfStates(learned.energies, blocks=size.blocks),
+        "test frames": DensityOfStates(
+            learned.prediction.mean, learned.prediction.standard_deviation, blocks=size.blocks
+        ),
+        "beads' trajectory": coarse,
+        "its means alone": coarse.means_alone(),
+    }
+
+
+def memory(size: Size, atoms: Atoms) -> dict[str, float]:
+    """How long dihedral and energy of the test frames remember, ps, and how many frames they are worth."""
+    with Frames(atoms.files["test"]) as frames:
+        angles = dihedrals(frames.positions, DIHEDRAL)[:, 0]
+    slow = on_circle(angles).reshape(size.runs, size.frames, 2)
+    found = {
+        "dihedral_autocorrelation_time_ps": autocorrelation_time(*slow, interval=size.interval),
+        "dihedral_effective_samples": effective_samples(*slow),
+    }
+    energies = atoms.energies["test"]
+    if np.isfinite(energies).all():
+        series = energies.reshape(size.runs, size.frames)
+        found["homo_autocorrelation_time_ps"] = autocorrelation_time(*series, interval=size.interval)
+        found["homo_effective_samples"] = effective_samples(*series)
+    return found
+
+
+def errors_of_clusters(maps: dict[int, Learned]) -> dict[str, NoiseCurve]:
+    """Root mean square errors of predicted means and noises in clusters, and what sampling alone makes (figure 5)."""
+    beads = np.array(sorted(maps), float)
+    locals_ = [maps[int(number)].local for number in beads]
+    weights = [local.samples / local.samples.sum() for local in locals_]
+
+    def sampled(name: str) -> list[float]:
+        return [np.sqrt(w @ getattr(local, name) ** 2) for w, local in zip(weights, locals_, strict=True)]
+
+    curves = {
+        "mean": [local.discrepancy()[0] for local in locals_],
+        "noise": [local.discrepancy()[1] for local in locals_],
+        "mean, by sampling alone": sampled("mean_error"),
+        "noise, by sampling alone": sampled("noise_error"),
+    }
+    return {name: NoiseCurve(beads, np.array(values), np.zeros(len(beads))) for name, values in curves.items()}
+
+
+def in_mev(found: dict[float, dict[str, Estimate]]) -> dict:
+    """Noises and their errors by x and kind, as JSON can hold them."""
+    return {
+        f"{x:g}": {kind: [float(1e3 * value), float(1e3 * error)] for kind, (value, error) in row.items()}
+        for x, row in found.items()
+    }
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything that was found."""
+
+    size: Size
+    atoms: Atoms
+    maps: dict[int, Learned]
+    by_temperature: dict[float, Learned]
+    held: dict[int, Held]
+    inversion: BoltzmannInversionResult
+    result: RunResult
+
+    @property
+    def learned(self) -> Learned:
+        return self.maps[self.size.beads]
+
+    def noise_of_beads(self) -> dict[float, dict[str, Estimate]]:
+        noises = {beads: each.noise(self.size.blocks) for beads, each in self.maps.items()}
+        for beads, each in self.held.items():
+            noises[beads]["beads held"] = each.noise()
+        return noises
+
+    def noise_of_temperature(self) -> dict[float, dict[str, Estimate]]:
+        return {temperature: each.noise(self.size.blocks) for temperature, each in self.by_temperature.items()}
+
+
+def summarise(study: Study, states: dict[str, DensityOfStates]) -> dict:
+    """All numbers, as JSON can hold them."""
+    learned, energies = study.learned, study.atoms.energies
+    summary = {
+        "size": asdict(study.size),
+        "frames": {name: int(np.isfinite(each).sum()) for name, each in energies.items()},
+        "failed_labels": int(sum(np.isnan(each).sum() for each in energies.values())),
+        **memory(study.size, study.atoms),
+        "scores": {"all folds": learned.scores.to_dict()}
+        | {f"fold {number}": found.to_dict() for number, (_, found) in enumerate(learned.folds, start=1)},
+        "noise_of_beads_meV": in_mev(study.noise_of_beads()),
+        "noise_of_temperature_meV": in_mev(study.noise_of_temperature()),
+        "inversion": study.inversion.summary(),
+        "density_of_states": {},
+        "temperature_K": study.result.mean_temperature,
+        "nanoseconds_per_day": study.result.nanoseconds_per_day,
+        "stable": study.result.stable,
+    }
+    labels = states["labels"]
+    for name, each in states.items():
+        overlap, quantiles = each.overlap(labels), each.quantile([0.01, 0.99])
+        summary["density_of_states"][name] = {
+            "overlap": float(overlap.value),
+            "overlap_error": float(overlap.error),
+            "quantiles_eV": quantiles.value.tolist(),
+            "quantile_errors_eV": quantiles.error.tolist(),
+            "quantiles_less_those_of_labels_eV": (quantiles.value - labels.quantile([0.01, 0.99]).value).tolist(),
+            "mean_eV": each.average,
+            "standard_deviation_eV": each.spread,
+        }
+    return summary
+
+
+def table_of_states(summary: dict) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Columns and rows, for the report and the screen."""
+    rows = []
+    for name, found in summary["density_of_states"].items():
+        quantiles = zip(found["quantiles_eV"], found["quantile_errors_eV"], strict=True)
+        rows.append(
+            (
+                name,
+                f"{found['overlap']:.3f} ± {found['overlap_error']:.3f}",
+                *(f"{value:.3f} ± {error:.3f}" for value, error in quantiles),
+                f"{found['mean_eV']:.3f}",
+                f"{found['standard_deviation_eV']:.3f}",
+            )
+        )
+    return ("density of states", "overlap", "1 % (eV)", "99 % (eV)", "mean (eV)", "width (eV)"), rows
+
+
+def show(summary: dict) -> None:
+    columns, rows = table_of_states(summary)
+    for row in [columns, *rows]:
+        print("  ".join(cell.ljust(18) for cell in row))
+    for name, found in summary["scores"].items():
+        print(
+            f"{name}: RMSE {1e3 * found['rmse']:.1f} meV, R² {found['r_squared']:.3f}, (E − μ)/σ "
+            f"{found['standardised_deviation']:.2f}, {100 * found['coverage_68']:.0f} % in 68 % intervals"
+        )
+    for beads, row in sorted(summary["noise_of_beads_meV"].items(), key=lambda item: float(item[0])):
+        print(f"{beads} beads: noise " + ", ".join(f"{kind} {value:.1f} meV" for kind, (value, _) in row.items()))
+    worst = max(entry["best"] for entry in summary["inversion"]["divergences"].values())
+    print(f"inversion: largest divergence {worst:.4f} bits")
+    print(f"{summary['nanoseconds_per_day']:.0f} ns/day of all copies together, files included")
+
+
+def write_report(study: Study, states: dict[str, DensityOfStates], summary: dict, directory: Path) -> None:
+    """Figures like the paper's 2 to 7."""
+    size, maps, held, inversion = study.size, study.maps, study.held, study.inversion
+    truth, prediction = study.learned.energies, study.learned.prediction
+    report = Report("Bithiophene's density of states from beads alone")
+    report.text(
+        f"{size.runs} runs of {size.frames * size.interval:g} ps for training and as many for testing, "
+        f"{summary['frames']['train']} and {summary['frames']['test']} frames with labels of GFN2-xTB; {size.beads} "
+        f"beads. For the dihedral between the rings the test frames are worth "
+        f"{summary['dihedral_effective_samples']:.0f} independent ones: its sign, which has no part in the energy, "
+        "is what changes slowly."
+    )
+    report.section("Density of states")
+    report.figure(figures.density_of_states(states), "Figure 7: labels, and what was predicted from beads.")
+    report.table(*table_of_states(summary))
+    report.section("What the predictions are worth")
+    names = list(summary["scores"]["all folds"])
+    report.table(("", *names), [(name, *found.values()) for name, found in summary["scores"].items()], "Test frames.")
+    center, width = prediction.mean, prediction.standard_deviation
+    report.figure(figures.parity(truth, center, width), "Energies and predicted means.")
+    predictions = {"all folds": (center, width)}
+    for number, (part, _) in enumerate(study.learned.folds[:5], start=1):
+        predictions[f"fold {number}"] = (part.mean, part.standard_deviation)
+    report.figure(figures.calibration(truth, predictions), "How true the error bars are.")
+    report.figure(figures.cluster_noise(study.learned.local), "Noise in clusters of test frames and noise predicted.")
+    report.section("Is p(E|R) normal?")
+    fractions = {
+        f"{beads} beads": shapiro_wilk([each[np.isfinite(each)] for each in found.energies], size.samples)
+        for beads, found in sorted(held.items())
+    }
+    report.figure(figures.normality(fractions), "Figure 2: energies of atoms sampled with their beads in place.")
+    report.section("Latent space")
+    beads = size.beads if size.beads in held else min(held)
+    latent = picture(size, maps[beads], study.atoms, held[beads], directory / f"latent_space_{beads}_beads")
+    report.figure(
+        latent,
+        f"Figure 3: latent places of the training frames, {beads} beads, and of atoms sampled with their beads in "
+        "place; the legend gives the dihedral S-C-C-S from which they started.",
+    )
+    report.section("Noise")
+    beads_noise, temperature_noise = noise_curves(study.noise_of_beads()), noise_curves(study.noise_of_temperature())
+    report.figure(figures.noise(beads_noise), "Figure 4: the noise of the energy that is left in the beads.")
+    report.figure(figures.noise(errors_of_clusters(maps)), "Figure 5: errors of means and noises in clusters.")
+    report.figure(figures.noise(temperature_noise, "temperature (K)"), f"Figure 6: the noise of {size.beads} beads.")
+    report.section("The beads' potential")
+    report.figure(distributions(inversion), "Distributions of the mapped frames and of the beads, divergences in bits.")
+    report.figure(convergence(inversion), "Convergence of the inversion.")
+    report.write(directory / "report.html")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--directory", type=Path, default=Path("bithiophene"), help="where everything is written")
+    parser.add_argument("--quick", action="store_true", help="a minute's worth, to see that it runs")
+    parser.add_argument("--beads", type=int, choices=sorted(BITHIOPHENE_BEADS), help="of the map that is simulated")
+    parser.add_argument("--resolutions", type=int, nargs="+", choices=sorted(BITHIOPHENE_BEADS), help="to compare")
+    parser.add_argument("--processes", type=int, help="at the same time; by default one for each core")
+    arguments = parser.parse_args()
+    options = {name: getattr(arguments, name) for name in ("beads", "resolutions", "processes")}
+    size = replace(QUICK if arguments.quick else FULL, **{name: value for name, value in options.items() if value})
+    directory = arguments.directory
+    directory.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)  # batches of a small molecule are too little to share
+
+    atoms, by_temperature = {}, {}
+    for temperature in (*size.temperatures, TEMPERATURE):
+        atoms[temperature] = sample_atoms(size, temperature, directory / f"atoms_{temperature:g}_K")
+        folder = directory / f"{size.beads}_beads_{temperature:g}_K"
+        by_temperature[temperature] = learn(size, atoms[temperature], size.beads, folder)
+    reference = atoms[TEMPERATURE]
+    maps = {size.beads: by_temperature[TEMPERATURE]}
+    for beads in sorted({*size.resolutions, *size.held_resolutions} - {size.beads}):
+        maps[beads] = learn(size, reference, beads, directory / f"{beads}_beads_{TEMPERATURE:g}_K")
+    held = {
+        beads: hold(size, reference, maps[beads].mapping, directory / f"held_{beads}_beads")
+        for beads in size.held_resolutions
+    }
+    inversion = invert(size, maps[size.beads].files["train"], directory / f"inversion_{size.beads}_beads")
+    result = simulate(size, inversion, maps[size.beads], directory)
+    study = Study(size, reference, maps, by_temperature, held, inversion, result)
+    states = densities_of_states(size, study.learned, result)
+    summary = summarise(study, states)
+    write_report(study, states, summary, directory)
+    show(summary)
+    (directory / "summary.json").write_text(json.dumps(summary, indent=1))
+    print(f"report: {directory / 'report.html'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -180,7 +180,7 @@ def main() -> None:
     results: dict[str, object] = {
         "noise_floor": floor,
         "bar": BAR,
-        "settings": {**vars(settings)},
+        "settings": {name: value for name, value in vars(settings).items() if not isinstance(value, Path)},
         "machine": machine("CPU"),
         "versions": versions(),
     }

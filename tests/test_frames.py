@@ -410,21 +410,6 @@ def test_bonds_of_particles_that_are_not_there_are_refused(tmp_path, bonds, prob
         FrameWriter(tmp_path / "x.h5md", **WATER, bonds=bonds)
 
 
-def test_frames_are_dropped_from_the_end(tmp_path):
-    path = tmp_path / "water.h5md"
-    number = len(WATER["names"])
-    with FrameWriter(path, **WATER) as target:
-        for i in range(4):
-            target.append(np.full((number, 3), i), np.eye(3), time=float(i), forces=np.zeros((number, 3)))
-        target.truncate(2)
-        with pytest.raises(ValueError, match="holds 2 frames, 3 of them cannot be kept"):
-            target.truncate(3)
-        target.append(np.full((number, 3), 9), np.eye(3), time=1.5, forces=np.zeros((number, 3)))
-    with Frames(path) as frames:
-        assert frames.positions[:][:, 0, 0].tolist() == [0.0, 1.0, 9.0]
-        assert frames.times.tolist() == [0.0, 1.0, 1.5]
-
-
 def test_several_frames_at_once_are_the_same_as_one_by_one(tmp_path):
     number = len(WATER["names"])
     random = np.random.default_rng(1)

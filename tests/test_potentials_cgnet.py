@@ -11,7 +11,7 @@ from conftest import BOXES, Case, difference, energy_and_forces, system_of
 from openmm import app
 
 from openmmcg import CGForce, CGPotential
-from openmmcg.fitting import BoltzmannInversion, ForceMatching, force_rmse
+from openmmcg.fitting import ForceMatching, force_rmse
 from openmmcg.frames import Frames, FrameWriter
 from openmmcg.potentials import CGnet, chain_pairs
 
@@ -307,11 +307,6 @@ def test_other_frames_are_refused_before_anything_is_written(trajectory, tmp_pat
     other = CGPotential(CGnet([0, 1, 2]), KINDS)
     with pytest.raises(ValueError, match="one molecule with the bead types"):
         force_rmse(other, trajectory, progress=False)
-
-
-def test_boltzmann_inversion_is_not_for_molecules():
-    with pytest.raises(ValueError, match="has no cutoff"):
-        BoltzmannInversion(CGPotential(CGnet([0, 0, 0]), KINDS[:1]))
 
 
 def test_a_topology_of_another_molecule_is_refused(potential):

@@ -222,7 +222,6 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch
 
     with monkeypatch.context() as patch:
         patch.setattr(target, name, interrupted)
-        patch.setattr(openmmcg.resumable.run, "SECONDS_PER_CHECKPOINT", 0.0)
         with pytest.raises(Interruption):
             short_run(parts, ensemble="NVE")
     result = short_run(parts, ensemble="NVE")

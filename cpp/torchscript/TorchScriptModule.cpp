@@ -160,8 +160,8 @@ std::vector<double> TorchScriptModule::computeReplicaEnergies(const Graph& all,
     for (int64_t begin = 0; begin < all.positions.size(0); begin += beads) {
         const torch::Tensor inside = all.rows.ge(begin).logical_and(all.rows.lt(begin + beads));
         torch::Tensor energy, forces;
-        call({all.positions.narrow(0, begin, beads), all.box, all.types.narrow(0, begin, beads),
-              all.rows.masked_select(inside) - begin, all.columns.masked_select(inside) - begin},
+        call({all.positions.narrow(0, begin, beads), all.box, all.rows.masked_select(inside) - begin,
+              all.columns.masked_select(inside) - begin, all.types.narrow(0, begin, beads)},
              parameters, energy, forces);
         energies.push_back(energy.to(torch::kFloat64).item<double>());
     }

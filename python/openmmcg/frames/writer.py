@@ -185,24 +185,6 @@ class FrameWriter:
         self._length += count
         self._last_time = float(values["position/time"][-1])
 
-    def truncate(self, frames: int) -> None:
-        """Drop all frames but the first ones.
-
-        Raises
-        ------
-        ValueError
-            The file does not hold so many.
-        """
-        if not 0 <= frames <= self._length:
-            raise ValueError(f"{self.path} holds {self._length} frames, {frames} of them cannot be kept")
-        self._complete[()] = frames
-        self._file.flush()
-        for dataset in self._datasets.values():
-            dataset.resize(frames, axis=0)
-        self._length = frames
-        times = self._datasets["position/time"]
-        self._last_time = float(times[-1]) if frames else -np.inf
-
     def close(self) -> None:
         """Close the file."""
         if not self._file:

@@ -24,11 +24,13 @@ class NeighborListModule(nn.Module):
     """
 
     precision: Tensor
+    scale: Tensor
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
         self.register_buffer("precision", torch.empty(0))
+        self.register_buffer("scale", torch.ones((), dtype=torch.float64))
 
     def forward(self, positions: Tensor, box: Tensor, types: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Energy in kJ/mol, a float64 scalar; the arguments are those of ``docs/model-contract.md``."""
@@ -39,7 +41,7 @@ class NeighborListModule(nn.Module):
         # Differences of positions are taken in the positions' float64; only then may digits go.
         displacements = minimum_image(displacements, box).to(self.precision.dtype)
         energies = self.network(displacements, types, rows, columns)
-        return energies.sum(dtype=torch.float64)
+        return self.scale * energies.sum(dtype=torch.float64)
 
 
 class MoleculeModule(NeighborListModule):
@@ -63,20 +65,6 @@ class MoleculeModule(NeighborListModule):
 def supply_pairs(network: nn.Module) -> NeighborListModule:
     """A network under the neighbor-list contract, with the pairs it takes."""
     return MoleculeModule(network) if hasattr(network, "molecule") else NeighborListModule(network)
-
-
-class _ScaledNetwork(nn.Module):
-    """A network times a factor."""
-
-    def __init__(self, network: nn.Module, factor: float) -> None:
-        super().__init__()
-        self.network = network
-        self.factor = factor
-        if hasattr(network, "molecule"):
-            self.register_buffer("molecule", network.molecule)  # type: ignore[arg-type]
-
-    def forward(self, displacements: Tensor, types: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        return self.factor * self.network(displacements, types, rows, columns)
 
 
 class _OwnNeighbors(nn.Module):
@@ -121,28 +109,22 @@ class PeriodicPlainModule(_OwnNeighbors):
         return self.energy(positions, box)
 
 
-def _script(module: nn.Module) -> torch.jit.ScriptModule:
-    """Script a module such that the same loaded network gives the same file, whatever was scripted before.
-
-    TorchScript gives a class another name where the process knows one of this name already. A run is resumed only with
-    the potential that it was begun with, which is recognised by its bytes.
-    """
-    torch._C._jit_clear_class_registry()
-    torch.jit._recursive.concrete_type_store = torch.jit._recursive.ConcreteTypeStore()
-    torch.jit._state._clear_class_state()
-    return torch.jit.script(module)
-
-
 def script_and_compile(network: nn.Module) -> tuple[torch.jit.ScriptModule, tuple[str, bytes] | None]:
     """A copy of a network under the neighbor-list contract, and its compiled form where there is one."""
     network = copy.deepcopy(network).to("cpu", torch.float32).eval()
     compiled = compile_network(network) if isinstance(network, FilterConvolutionNetwork) else None
-    return _script(supply_pairs(network)), compiled
+    return torch.jit.script(supply_pairs(network)), compiled
 
 
-def scale_module(network: nn.Module, factor: float) -> torch.jit.ScriptModule:
-    """A network times a factor under the neighbor-list contract."""
-    return _script(supply_pairs(_ScaledNetwork(network, float(factor))).eval())
+def scale_module(content: bytes, factor: float) -> torch.jit.ScriptModule:
+    """The module in the content of a model file with its energy times a factor; never scripted anew.
+
+    TorchScript names the classes that it scripts by what the process has scripted before. So the same file, scaled,
+    is the same file again, by which runs are recognised that go on where they were.
+    """
+    module = load_module(content)
+    module.scale.mul_(factor)  # type: ignore[operator,union-attr]
+    return module
 
 
 def load_module(content: bytes) -> torch.jit.ScriptModule:
@@ -155,6 +137,6 @@ def export_plain(
 ) -> torch.jit.ScriptModule:
     """Write a network as a module of the plain contract, see `CGPotential.export_openmm_torch`."""
     kind = PeriodicPlainModule if periodic else PlainModule
-    module = _script(kind(network, torch.tensor(list(types), dtype=torch.int64), cutoff).eval())
+    module = torch.jit.script(kind(network, torch.tensor(list(types), dtype=torch.int64), cutoff).eval())
     module.save(os.fspath(path))
     return module

@@ -13,7 +13,6 @@ import numpy as np
 import openmm
 from numpy.typing import ArrayLike, NDArray
 from openmm import app
-from tqdm import tqdm
 
 from openmmcg._openmmcg import is_cgforce
 from openmmcg.context import empty_context
@@ -164,6 +163,8 @@ class Ensemble:
         progress
             Whether to show a progress bar.
         """
+        from tqdm import tqdm
+
         frames = np.asarray(positions, float)
         vectors = None if boxes is None else np.asarray(boxes, float)
         system = self.create_system(topology, types=types)

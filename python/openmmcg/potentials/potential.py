@@ -143,7 +143,7 @@ class CGPotential:
             extras["compiled_network.bin"] = scale_readout(*compiled, factor)
         templates = [scale_prior(xml, factor) if priors else xml for xml in self._file.priors]
         extras["priors.json"] = json.dumps(templates)
-        module = scale_module(self.network, factor) if self.has_network else None
+        module = scale_module(self.to_bytes(), factor) if self.has_network else None
         return CGPotential.load(to_bytes(module, self._file.description, extras))
 
     @classmethod

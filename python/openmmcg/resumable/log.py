@@ -45,9 +45,9 @@ def append_to_log(path: str | Path, record: Record) -> None:
         log.write((f"{_HEADER}\n" if log.tell() == 0 else "") + f"{_line(record)}\n")
 
 
-def replace_log(path: str | Path, lines: Sequence[str]) -> None:
-    """Write the whole log anew."""
-    replace_text(log_path(path), "\n".join([_HEADER, *lines]) + "\n")
+def replace_log(path: str | Path, lines: Sequence[str], last: Record) -> None:
+    """Write the whole log anew: `lines` and that of the `last` frame."""
+    replace_text(log_path(path), "\n".join([_HEADER, *lines, _line(last)]) + "\n")
 
 
 def _line(record: Record) -> str:

@@ -18,18 +18,13 @@ from tqdm import tqdm
 
 from openmmcg.resumable.checkpoint import Checkpoint, checkpoint_path, read_checkpoint, write_checkpoint
 from openmmcg.resumable.log import append_to_log, log_lines, log_path, replace_log
-from openmmcg.resumable.record import Recorder, UnstableSimulationError
-
-# What a killed process loses at most. A checkpoint with every frame costs more than a small molecule's frame.
-SECONDS_PER_CHECKPOINT = 1.0
+from openmmcg.resumable.record import Record, Recorder, UnstableSimulationError
 
 
 class FrameSink(Protocol):
     """What frames are appended to, see `openmmcg.frames.FrameWriter`."""
 
     def __len__(self) -> int: ...
-
-    def truncate(self, frames: int) -> None: ...
 
     def append(
         self,
@@ -121,7 +116,7 @@ class ResumableRun:
 
     def complete(self, frames: int) -> bool:
         """Whether `frames` frames have been made and written."""
-        # The checkpoint is written after its frames.
+        # A line of the log is written after its frame, so the frames are there too.
         return self.frames >= frames and all(
             trajectory.exists() and len(log_lines(trajectory)) >= frames for trajectory in self._trajectories
         )
@@ -211,48 +206,32 @@ class ResumableRun:
             raise ValueError("the run was not begun; call begin(context) first")
         context.setState(openmm.XmlSerializer.deserialize(self._checkpoint.state))
         recorder = Recorder(context, temperature, forces, single)
-        for path, writer in zip(self._trajectories, writers, strict=True):
-            self._go_back(path, writer)
-        done, saved = self._checkpoint, perf_counter()
-        state: openmm.State | None = None  # of `done`, as long as it is not in the checkpoint
-
-        def save() -> None:
-            nonlocal state, saved
-            if state is not None:
-                self._save(replace(done, state=openmm.XmlSerializer.serialize(state)))
-            state, saved = None, perf_counter()
-
+        for path, writer, record in zip(self._trajectories, writers, recorder.records(), strict=True):
+            self._catch_up(path, writer, record)
         with tqdm(total=frames, initial=self.frames, desc=description, unit="frame", disable=not progress) as bar:
-            try:
-                while done.frames < frames:
-                    started = perf_counter()
+            while self.frames < frames:
+                started = perf_counter()
+                try:
                     records = recorder.advance(steps_per_frame)
-                    seconds = perf_counter() - started
-                    reached = recorder.state()
-                    for path, writer, record in zip(self._trajectories, writers, records, strict=True):
-                        writer.append(record.positions, record.box, record.time, record.forces)
-                        append_to_log(path, record)
-                    done, state = (
-                        replace(
-                            done,
-                            frames=done.frames + 1,
-                            steps=done.steps + steps_per_frame,
-                            seconds=done.seconds + seconds,
-                            failure=None,
-                        ),
-                        reached,
+                except UnstableSimulationError as error:
+                    raise self._failure(str(error)) from error
+                seconds = perf_counter() - started
+                self._save(
+                    Checkpoint(
+                        settings=self._settings,
+                        state=openmm.XmlSerializer.serialize(recorder.state()),
+                        frames=self.frames + 1,
+                        steps=self._checkpoint.steps + steps_per_frame,
+                        seconds=self._checkpoint.seconds + seconds,
                     )
-                    if perf_counter() - saved >= SECONDS_PER_CHECKPOINT:
-                        save()
-                    mean_temperature = sum(record.temperature for record in records) / len(records)
-                    milliseconds = 1000 * seconds / steps_per_frame
-                    bar.set_postfix_str(f"{mean_temperature:.0f} K, {milliseconds:.3g} ms/step", refresh=False)
-                    bar.update()
-            except UnstableSimulationError as error:
-                save()
-                raise self._failure(str(error)) from error
-            finally:
-                save()
+                )
+                for path, writer, record in zip(self._trajectories, writers, records, strict=True):
+                    writer.append(record.positions, record.box, record.time, record.forces)
+                    append_to_log(path, record)
+                mean_temperature = sum(record.temperature for record in records) / len(records)
+                milliseconds = 1000 * seconds / steps_per_frame
+                bar.set_postfix_str(f"{mean_temperature:.0f} K, {milliseconds:.3g} ms/step")
+                bar.update()
 
     def _check_resumption(self, checkpoint: Checkpoint) -> None:
         begun_with = checkpoint.settings
@@ -266,8 +245,9 @@ class ResumableRun:
                 f"the run at {self.path} was begun with other settings ({'; '.join(different)}); go on with "
                 f"those, choose another path, or {self._begin_anew()}"
             )
+        # Of the first frame, the interruption may have come before the file was made.
         missing = [trajectory for trajectory in self._trajectories if not trajectory.exists()]
-        if checkpoint.frames > 0 and missing:
+        if checkpoint.frames > 1 and missing:
             raise FileNotFoundError(
                 f"{missing[0]} is missing although it has a checkpoint; bring it back, or {self._begin_anew()}"
             )
@@ -275,19 +255,20 @@ class ResumableRun:
     def _begin_anew(self) -> str:
         return f"delete {checkpoint_path(self.path)} and the frames and logs of this run to begin anew"
 
-    def _go_back(self, path: Path, writer: FrameSink) -> None:
-        """Drop what was written after the checkpoint, before an interruption."""
+    def _catch_up(self, path: Path, writer: FrameSink, last: Record) -> None:
+        """Complete what an interruption after the checkpoint was written left undone."""
         lines = log_lines(path)
         for file, count in ((path, len(writer)), (log_path(path), len(lines))):
-            if count < self.frames:
+            if not max(self.frames - 1, 0) <= count <= self.frames:
                 raise ValueError(
                     f"{file} holds {count} frames, its checkpoint {self.frames}; they do not belong "
                     f"together. Bring back the right files, or {self._begin_anew()}"
                 )
-        writer.truncate(self.frames)
-        if log_path(path).exists():
-            # As a whole, because the interruption may have left half a line.
-            replace_log(path, lines[: self.frames])
+        if len(writer) < self.frames:
+            writer.append(last.positions, last.box, last.time, last.forces)
+        if len(lines) < self.frames:
+            # Written as a whole, because the interruption may have left half a line.
+            replace_log(path, lines, last)
 
     def _failure(self, reason: str) -> UnstableSimulationError:
         assert self._checkpoint is not None

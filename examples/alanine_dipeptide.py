@@ -16,12 +16,16 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from openmmcg.analysis import (
+    Histogram,
+    NoiseCurve,
+    NoiseEquivalent,
     Report,
     assign_regions,
     backbone_dihedrals,
@@ -37,7 +41,7 @@ from openmmcg.analysis import (
 from openmmcg.fitting import ForceMatching, cross_validate
 from openmmcg.frames import Frames
 from openmmcg.mapping import Mapping, constraint_aware_force_map, map_frames, mean_square_force, optimal_force_map
-from openmmcg.potentials import CGnet, Ensemble, HarmonicAngles, HarmonicBonds, PaiNN, Repulsion, SchNet
+from openmmcg.potentials import CGnet, CGPotential, Ensemble, HarmonicAngles, HarmonicBonds, PaiNN, Repulsion, SchNet
 from openmmcg.reference import capped_alanine, sample
 from openmmcg.simulation import run
 
@@ -85,6 +89,12 @@ QUICK = Size(
 )
 
 
+def bead_map(topology) -> Mapping:
+    """The six beads."""
+    places = {(atom.residue.name, atom.name): atom.index for atom in topology.atoms()}
+    return Mapping.slice(topology, [places[bead] for bead in BEADS])
+
+
 def all_atom_frames(size: Size, directory: Path):
     """Positions and forces of the atoms, and of the beads in two force maps."""
     peptide = capped_alanine("implicit")
@@ -100,8 +110,7 @@ def all_atom_frames(size: Size, directory: Path):
         temperature=TEMPERATURE,
         platform="Reference",  # the fastest for so few atoms
     )
-    places = {(atom.residue.name, atom.name): atom.index for atom in peptide.topology.atoms()}
-    beads = Mapping.slice(peptide.topology, [places[bead] for bead in BEADS])
+    beads = bead_map(peptide.topology)
     with Frames(atoms) as source:
         first_half = source.select(range(0, len(source) // 2, 2))
         second_half = source.select(range(len(source) // 2, len(source), 2))
@@ -134,26 +143,24 @@ def make_network(name: str, size: Size):
     )
 
 
-def train(size: Size, network_name: str, beads: Path, directory: Path):
-    """Networks with priors, one for each fold."""
+def force_matching(network_name: str, size: Size) -> ForceMatching:
+    """A network on top of harmonic bonds and angles and a repulsion."""
     torch.set_num_threads(1)  # batches of a small molecule are too little to share
     torch.manual_seed(1)
-    network = make_network(network_name, size)
-    matching = ForceMatching(
-        network,
+    return ForceMatching(
+        make_network(network_name, size),
         [HarmonicBonds.from_frames, HarmonicAngles.from_frames, Repulsion.from_frames],
         learning_rate=3e-3,
         batch_size=size.batch_size,
         epochs=size.epochs,
     )
-    return cross_validate(matching, beads, directory / f"training_{network_name}", folds=size.folds)
 
 
-def simulate(size: Size, ensemble: Ensemble, topology, beads: Path, path: Path):
+def simulate(size: Size, potential: CGPotential | Ensemble, topology, beads: Path, path: Path):
     """Copies of the coarse-grained peptide, from all over the sampled Ramachandran plane."""
     with Frames(beads) as source:
         starts = source.positions[np.linspace(0, len(source) - 1, size.replicas).astype(int)]
-    system = ensemble.create_system(topology, remove_center_of_mass_motion=False)
+    system = potential.create_system(topology, remove_center_of_mass_motion=False)
     return run(
         system,
         starts,
@@ -168,32 +175,37 @@ def simulate(size: Size, ensemble: Ensemble, topology, beads: Path, path: Path):
     )
 
 
-def compare(size: Size, beads: Mapping, mapped: Path, noise: dict, training, result, directory: Path) -> dict:
-    """Both free energies, the report, and what goes into the summary."""
+def ramachandran(beads: Mapping):
+    """What finds φ and ψ in positions of the beads."""
     found = backbone_dihedrals(beads.topology())
-    indices = np.concatenate([found.phi, found.psi])
-    edges = [dihedral_edges(size.bins)] * 2
+    return partial(dihedrals, indices=np.concatenate([found.phi, found.psi]))
 
-    def ramachandran(positions):
-        return dihedrals(positions, indices)
 
-    with Frames(mapped) as source:
-        reference = source.positions[:]
-    copies = []
-    for replica in result.replicas:
-        with Frames(replica.path) as source:
-            copies.append(source.positions[:])
-            times = source.times
-    curve = noise_curve(reference, ramachandran, edges, trials=size.noise_trials)
-    coarse = [ramachandran(positions) for positions in copies]
-    model = histogram(coarse, edges)
-    equivalents = {
+def noise_equivalents(curve: NoiseCurve, model: Histogram) -> dict[str, NoiseEquivalent]:
+    """The noise-equivalent σ by both measures of the paper."""
+    return {
         "kl_divergence": curve.equivalent(model, kl_divergence),
         "mean_squared_difference": curve.equivalent(model, mean_squared_difference),
     }
+
+
+def compare(size: Size, beads: Mapping, mapped: Path, noise: dict, training, result, directory: Path) -> dict:
+    """Both free energies, the report, and what goes into the summary."""
+    angles = ramachandran(beads)
+    edges = [dihedral_edges(size.bins)] * 2
+    with Frames(mapped) as source:
+        reference = source.positions[:]
+    coarse = []
+    for replica in result.replicas:
+        with Frames(replica.path) as source:
+            coarse.append(angles(source.positions[:]))
+            times = source.times
+    curve = noise_curve(reference, angles, edges, trials=size.noise_trials)
+    model = histogram(coarse, edges)
+    equivalents = noise_equivalents(curve, model)
     populations = {
-        "all-atom": basin_populations(assign_regions(ramachandran(reference), BASINS), list(BASINS)),
-        "coarse-grained": basin_populations([assign_regions(angles, BASINS) for angles in coarse], list(BASINS)),
+        "all-atom": basin_populations(assign_regions(angles(reference), BASINS), list(BASINS)),
+        "coarse-grained": basin_populations([assign_regions(copy, BASINS) for copy in coarse], list(BASINS)),
     }
     summary = {
         "mean_square_force_kcal_mol_A": {name: value / SQUARE for name, value in noise.items()},
@@ -254,7 +266,9 @@ def main() -> None:
     directory = arguments.directory
     directory.mkdir(parents=True, exist_ok=True)
     beads, mapped, noise = all_atom_frames(size, directory)
-    training = train(size, arguments.network, mapped["optimal"], directory)
+    matching = force_matching(arguments.network, size)
+    folder = directory / f"training_{arguments.network}"
+    training = cross_validate(matching, mapped["optimal"], folder, folds=size.folds)
     ensemble = Ensemble(training.potentials)
     run_path = directory / f"coarse_grained_{arguments.network}.h5md"
     result = simulate(size, ensemble, beads.topology(), mapped["optimal"], run_path)

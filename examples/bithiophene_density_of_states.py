@@ -76,6 +76,7 @@ class Size:
     temperatures: tuple[float, ...] = (150.0, 225.0)  # K, at which the noise is compared with that at 300 K
     runs: int = 4  # of the atoms, for training and for testing
     frames: int = 2500  # of each run
+    temperature_frames: int = 1000  # of each run at the other temperatures
     interval: float = 1.0  # ps; the energy is forgotten in half of it
     equilibration: float = 100.0  # ps
     folds: int = 5
@@ -539,8 +540,9 @@ def main() -> None:
     torch.set_num_threads(1)  # batches of a small molecule are too little to share
 
     atoms, by_temperature = {}, {}
-    for temperature in (*size.temperatures, TEMPERATURE):
-        atoms[temperature] = sample_atoms(size, temperature, directory / f"atoms_{temperature:g}_K")
+    for temperature in (TEMPERATURE, *size.temperatures):
+        fewer = size if temperature == TEMPERATURE else replace(size, frames=size.temperature_frames)
+        atoms[temperature] = sample_atoms(fewer, temperature, directory / f"atoms_{temperature:g}_K")
         folder = directory / f"{size.beads}_beads_{temperature:g}_K"
         by_temperature[temperature] = learn(size, atoms[temperature], size.beads, folder)
     reference = atoms[TEMPERATURE]

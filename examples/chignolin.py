@@ -62,13 +62,13 @@ class Size:
     interval: float = 1.0  # ps from frame to frame
     equilibration: float = 20.0  # ps
     folds: int = 5
-    channels: int = 128
+    channels: int = 64
     blocks: int = 2
-    epochs: int = 30
+    epochs: int = 15
     batch_size: int = 256
     replicas: int = 100
-    cg_duration: float = 1000.0  # ps, of each replica
-    lag: float = 50.0  # ps
+    cg_duration: float = 200.0  # ps, of each replica
+    lag: float = 20.0  # ps
     noise_trials: int = 5
     bins: int = 40
 

@@ -134,10 +134,13 @@ def plain_rows(training, test, held_out: slice, seed: int, about: dict) -> list[
 
     expected, variance = predict(features(test[0]))
     correction = recalibrate(*predict(values[held_out]), energies[held_out])
-    variances = {"plain network": variance, "plain, recalibrated": variance * correction.factor(variance)}
+    predictions = {
+        "plain network": (expected, variance),
+        "plain, recalibrated": (expected + correction.shift, variance * correction.factor(variance)),
+    }
     return [
-        {**about, "method": name, "seconds": seconds, **scores(expected, np.sqrt(width), test[1]).to_dict()}
-        for name, width in variances.items()
+        {**about, "method": name, "seconds": seconds, **scores(center, np.sqrt(width), test[1]).to_dict()}
+        for name, (center, width) in predictions.items()
     ]
 
 

@@ -65,7 +65,7 @@ def random_predictor(inducing_points: int, members: int) -> DKLPredictor:
         whitening=triangle,
         values=random.normal(size=inducing_points),
         root=triangle,
-        recalibration=np.ones(3),
+        recalibration=np.array([1.0, 1.0, 1.0, 0.0]),
         kernel_network=layers(len(features), *WIDTHS),
         noise_network=layers(latent, 32, 1),
     )

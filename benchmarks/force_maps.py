@@ -18,6 +18,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 from md_water import processor, versions
 from tqdm import tqdm
@@ -40,6 +41,7 @@ from alanine_dipeptide import (
     simulate,
 )
 
+MEASURES = {"kl_divergence": "KL divergence", "mean_squared_difference": "mean squared difference"}
 MOST_EPOCHS = 60  # of few frames: the best epoch comes long before
 
 
@@ -92,9 +94,34 @@ def measure(size: Size, atoms: Path, curve: NoiseCurve, row: dict, directory: Pa
 def show(rows: list[dict]) -> None:
     print(f"{'map':8} {'frames':>7} {'repeat':>6} {'noise':>7}  σ by KL (Å)     σ by mean squared difference (Å)")
     for row in rows:
-        sigmas = (row[name] for name in ("kl_divergence", "mean_squared_difference"))
+        sigmas = (row[name] for name in MEASURES)
         both = "   ".join(f"{10 * value['sigma']:.3f} ± {10 * value['error']:.3f}" for value in sigmas)
         print(f"{row['map']:8} {row['frames']:7} {row['repeat']:6} {row['mean_square_force']:7.1f}  {both}")
+
+
+def draw(rows: list[dict], path: Path) -> None:
+    """σ against the number of frames, a curve for each map and a panel for each measure."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharex=True, layout="constrained")
+    for axis, (name, label) in zip(axes, MEASURES.items(), strict=True):
+        for kind in ("slice", "optimal"):
+            those = [row for row in rows if row["map"] == kind and np.isfinite(row[name]["sigma"])]
+            frames = sorted({row["frames"] for row in those})
+            means = [
+                10 * np.mean([row[name]["sigma"] for row in those if row["frames"] == number]) for number in frames
+            ]
+            (line,) = axis.plot(frames, means, label=f"{kind} map")
+            axis.errorbar(
+                [row["frames"] for row in those],
+                [10 * row[name]["sigma"] for row in those],
+                [10 * row[name]["error"] for row in those],
+                fmt="o",
+                markersize=4,
+                color=line.get_color(),
+            )
+        axis.set(xscale="log", xlabel="training frames", ylabel="noise-equivalent σ (Å)", title=label)
+        axis.axhline(0.1, color="gray", linestyle=":")
+    axes[0].legend()
+    figure.savefig(path, dpi=120)
 
 
 def main() -> None:
@@ -105,6 +132,7 @@ def main() -> None:
     parser.add_argument("--duration", type=float, default=100.0, help="ps of each copy of the beads")
     parser.add_argument("--quick", action="store_true", help="for a directory of the example's --quick")
     parser.add_argument("--json", type=Path, default=Path("force_maps.json"))
+    parser.add_argument("--figure", type=Path, help="where to draw, as PNG")
     arguments = parser.parse_args()
     size = QUICK if arguments.quick else replace(FULL, cg_duration=arguments.duration)
     atoms = arguments.directory / "all_atom.h5md"
@@ -132,6 +160,8 @@ def main() -> None:
         about = {"machine": processor(), "versions": versions(), "settings": settings}
         arguments.json.write_text(json.dumps({**about, "rows": rows}, indent=1))
     show(sorted(rows, key=lambda row: (row["map"], row["frames"], row["repeat"])))
+    if arguments.figure:
+        draw(rows, arguments.figure)
 
 
 if __name__ == "__main__":

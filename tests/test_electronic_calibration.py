@@ -44,6 +44,14 @@ def test_recalibration_finds_what_was_done_to_the_error_bars(truth, scale, expon
     correction = recalibrate(mean, spoiled, energies)
     assert correction.exponent == pytest.approx(1 / exponent, rel=0.03)
     np.testing.assert_allclose(correction.factor(spoiled) * spoiled, variance, rtol=0.12)
+    assert abs(correction.shift) < 0.002
+
+
+def test_recalibration_finds_the_level_of_the_means(truth):
+    mean, variance, energies = truth
+    correction = recalibrate(mean + 0.05, variance, energies)
+    assert correction.shift == pytest.approx(-0.05, abs=4 / np.sqrt(np.sum(1 / variance)))
+    assert correction.exponent == pytest.approx(1, rel=0.03)
 
 
 def test_recalibration_does_not_depend_on_the_unit(truth):

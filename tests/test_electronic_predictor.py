@@ -29,7 +29,7 @@ def random_member(seed, features, points=20, latent=3):
         whitening=np.linalg.inv(np.linalg.cholesky(kernel)),
         values=random.normal(size=points),
         root=root,
-        recalibration=np.array([0.5, 0.4, 1.2]),
+        recalibration=np.array([0.5, 0.4, 1.2, 0.1]),
         kernel_network=DenseLayers(
             [random.normal(size=(len(features), 8)) / 3, random.normal(size=(8, latent)) / 3],
             [random.normal(size=8), random.normal(size=latent)],

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from openmmcg.electronic.calibration import Recalibration
 from openmmcg.electronic.gaussian_process import ApproximateProcess, LatentNoise
 from openmmcg.electronic.kernel_network import KernelNetwork
 from openmmcg.electronic.predictor import DenseLayers, Member
@@ -91,7 +92,7 @@ class DeepKernel(nn.Module):
             whitening=np.linalg.inv(np.linalg.cholesky(kernel)),
             values=_numpy(values.mean),
             root=np.asarray(np.linalg.cholesky(covariance + 1e-9 * np.eye(len(points)))),
-            recalibration=np.ones(3) if recalibration is None else recalibration,
+            recalibration=Recalibration().to_array() if recalibration is None else recalibration,
             kernel_network=_dense_layers([*self.network.layers, self.network.mean]),
             noise_network=_dense_layers(self.noise.log_variance),
         )

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.linalg import solve_triangular
 from tqdm import tqdm
 
+from openmmcg.electronic.calibration import Recalibration
 from openmmcg.electronic.data import check_bead_names, check_training_data, standardisation
 from openmmcg.electronic.features import DistanceFeatures
 from openmmcg.electronic.gaussian_process import ExactProcess
@@ -120,7 +121,7 @@ class ExactProcessTraining:
             whitening=whitening,
             values=whitening @ (targets - constant),
             root=np.zeros((len(points), 0)),
-            recalibration=np.ones(3),
+            recalibration=Recalibration().to_array(),
             kernel_network=DenseLayers([], []),
             noise_network=DenseLayers([np.zeros((dimensions, 1))], [np.log([noise])]),
         )

@@ -103,7 +103,7 @@ class Member:
         Whitened mean m at the inducing points.
     root : float64 [points, any]
         A root of their whitened covariance S.
-    recalibration : float64 [3]
+    recalibration : float64 [4]
         As `Recalibration`.
     kernel_network, noise_network : DenseLayers
         To the latent space, and from there to the logarithm of the noise variance.
@@ -141,9 +141,10 @@ class Member:
             np.exp(self.noise_network(latent)[:, 0]),
         ]
         offset, scale = self.energy
-        factor = scale**2 * Recalibration(*self.recalibration).factor(np.sum(parts, axis=0))
+        recalibration = Recalibration(*self.recalibration)
+        factor = scale**2 * recalibration.factor(np.sum(parts, axis=0))
         corrected = VarianceParts(*(part * factor for part in parts))
-        return Prediction(offset + scale * mean, np.sqrt(sum(corrected)), latent, corrected)
+        return Prediction(offset + scale * (mean + recalibration.shift), np.sqrt(sum(corrected)), latent, corrected)
 
     def to_arrays(self) -> dict[str, Array]:
         """All arrays by name."""

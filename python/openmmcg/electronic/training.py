@@ -42,7 +42,7 @@ class Fold:
     predictor : DKLPredictor
         Of one member, trained on the other frames.
     held_out : slice
-        The frames that it was not trained on. They chose when to stop and recalibrated the error bars.
+        The frames that it was not trained on. They chose when to stop and recalibrated the predictions.
     scores : Scores
         On those frames, so a little flattering.
     steps : int
@@ -80,7 +80,7 @@ class DKLTraining:
     process with learned inducing points, trained by the predictive log likelihood. Beyond the paper, the noise is a
     function of the place in latent space, the mean function is linear, weights decay, the last third of the training
     is without noise on the latent places (error bars learned with it are too wide for predictions, which are made
-    without), and what remains amiss with the error bars is mended on the frames held out.
+    without), and what remains amiss with the error bars and the level of the means is mended on the frames held out.
 
     Parameters
     ----------
@@ -301,6 +301,7 @@ class DKLTraining:
             optimizer, settings["learning_rate"], total_steps=steps, pct_start=WARM_UP
         )
         best, best_step, best_state = -math.inf, 0, kernel.copy_state()
+        settled, settled_step = -math.inf, steps
         interval = max(1, steps // CHECKS)
         first_settling = steps - round(SETTLING * steps)
         order = torch.randperm(frames)
@@ -330,8 +331,10 @@ class DKLTraining:
                 likelihood = kernel.log_likelihood(*validation)
                 if likelihood > best:
                     best, best_step, best_state = likelihood, step, kernel.copy_state()
-                # While the learning rate is high, the likelihood goes up and down and says nothing about the end.
-                if step - max(best_step, first_settling) >= settings["patience"] * interval:
+                # Before, while the learning rate is high, the likelihood goes up and down and says nothing of the end.
+                if step >= first_settling and likelihood > settled:
+                    settled, settled_step = likelihood, step
+                if step - settled_step >= settings["patience"] * interval:
                     break
         if best == -math.inf:
             raise RuntimeError("the training diverged: lower learning_rate, and check the energies for outliers")

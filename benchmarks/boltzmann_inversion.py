@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--interval", type=float, default=0.5, help="ps")
     parser.add_argument("--time-step", type=float, default=0.002, help="ps")
     parser.add_argument("--iterations", type=int, default=20)
-    parser.add_argument("--damping", type=float, default=0.7)
+    parser.add_argument("--damping", type=float, default=1.0)
     parser.add_argument("--bins", type=int, default=60)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()

@@ -127,7 +127,7 @@ def draw(rows: list[dict], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path, help="of the example, with its all-atom frames")
-    parser.add_argument("--frames", type=int, nargs="+", default=[1000, 2500, 5000, 10_000, 20_000, 40_000])
+    parser.add_argument("--frames", type=int, nargs="+", default=[1250, 2500, 5000, 10_000, 20_000, 40_000])
     parser.add_argument("--repeats", type=int, default=2, help="draws of the frames")
     parser.add_argument("--duration", type=float, default=100.0, help="ps of each copy of the beads")
     parser.add_argument("--quick", action="store_true", help="for a directory of the example's --quick")

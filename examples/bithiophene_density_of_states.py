@@ -64,7 +64,7 @@ from openmmcg.simulation import RunResult, run
 SETS = ("train", "test")
 TEMPERATURE = 300.0
 PLATFORM = "Reference"  # the fastest for tabulated bonded terms alone
-TIME_STEP = 0.001  # ps; bonds between beads of one heavy atom are as stiff as those of the atoms
+TIME_STEP = 0.002  # ps; bonds between beads of one heavy atom are as stiff as those of the atoms
 DIHEDRAL = find_atoms(BITHIOPHENE, "sc-!@cs")  # S-C-C-S, between the rings
 
 
@@ -286,7 +286,6 @@ def invert(size: Size, beads: Path, directory: Path) -> BoltzmannInversionResult
     """The beads' potential, from the distributions of their bonds, angles and dihedrals."""
     inversion = BoltzmannInversion(
         iterations=size.iterations,
-        damping=0.7,
         bins=size.bins,
         replicas=size.replicas,
         duration=size.inversion_duration,

@@ -48,7 +48,7 @@ def triangle(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(triangle, tmp_path_factory):
     folder = tmp_path_factory.mktemp("inversion")
-    return BoltzmannInversion(**FAST, damping=0.7).fit(triangle, folder, **QUIET), folder
+    return BoltzmannInversion(**FAST).fit(triangle, folder, **QUIET), folder
 
 
 def test_independent_coordinates_need_no_iteration(chain, tmp_path):
@@ -90,15 +90,15 @@ def exact_energy(positions):
 
 def test_coordinates_that_follow_from_each_other_converge_by_iterating(finished):
     result, folder = finished
-    assert result.divergences[0].max() > 0.02
+    assert result.divergences[0].max() > 0.005
     assert result.converged
     assert result.divergences[result.best].max() <= 0.005
     assert len(result.divergences) == result.best + 1
-    # Bonds and angles both hold the triangle in its shape, so the direct inversion is too stiff.
+    # Bonds and angles both hold the triangle in its shape, so each begins with half of its direct inversion.
     with np.load(folder / "iteration_0.npz") as first:
         for index, coordinate in enumerate(result.coordinates):
             exact = spread(coordinate, result.reference[index])
-            assert spread(coordinate, first[f"counts_{index}"]) < 0.85 * exact
+            assert spread(coordinate, first[f"counts_{index}"]) == pytest.approx(exact, rel=0.15)
             assert spread(coordinate, result.simulated[index]) == pytest.approx(exact, rel=0.06)
 
 
@@ -126,11 +126,11 @@ def test_a_finished_inversion_is_a_file_a_table_and_figures(finished):
 def test_a_finished_inversion_is_not_done_again_and_not_with_other_settings(finished, triangle):
     result, folder = finished
     files = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    again = BoltzmannInversion(**FAST, damping=0.7).fit(triangle, folder, **QUIET)
+    again = BoltzmannInversion(**FAST).fit(triangle, folder, **QUIET)
     assert again.potential.to_bytes() == result.potential.to_bytes()
     assert np.array_equal(again.divergences, result.divergences)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == files
-    with pytest.raises(ValueError, match=r"holds an inversion with other settings .*damping 0.7 there, 0.6 here"):
+    with pytest.raises(ValueError, match=r"holds an inversion with other settings .*damping 1.0 there, 0.6 here"):
         BoltzmannInversion(**FAST, damping=0.6).fit(triangle, folder, **QUIET)
 
 

@@ -8,9 +8,10 @@ from scipy.stats import norm
 
 from openmmcg.fitting import jensen_shannon_divergence
 from openmmcg.fitting.boltzmann_tables import extend, invert, log_ratio, make_priors, sampled_bins
-from openmmcg.fitting.distributions import Coordinate, count, find_coordinates
+from openmmcg.fitting.distributions import Coordinate, count, count_covariance, find_coordinates
+from openmmcg.fitting.reference_distributions import ReferenceDistributions
 from openmmcg.frames import Frames, FrameWriter
-from openmmcg.internal_coordinates import dihedrals
+from openmmcg.internal_coordinates import angles, dihedrals, distances
 
 KT = 8.314462618e-3 * 300
 BOND, ANGLE = (0.3, 3e4), (1.9, 80.0)
@@ -112,9 +113,62 @@ def test_direct_inversion_recovers_independent_bonds_angles_and_dihedrals(chain)
         seen = histogram > 200
         difference = invert(coordinate, histogram, KT) - known_energies[coordinate.kind](coordinate.centers)
         difference = difference[seen] - np.average(difference[seen], weights=histogram[seen])
-        # Smoothing over seven bins leaves less than the error of a single bin.
+        # Smoothing leaves less than the error of a single bin.
         assert np.abs(difference).max() < 3 * KT / np.sqrt(histogram[seen].min())
         assert np.sqrt(np.average(difference**2, weights=histogram[seen])) < 0.04 * KT
+
+
+def test_the_covariance_of_bins_is_that_of_counts_frame_by_frame(chain):
+    with Frames(chain) as frames:
+        some, others = frames.select(range(100)), frames.select(range(100, 250))
+        coordinates = find_coordinates([some, others], ["angles", "dihedrals"], 20, 0.0)
+        together = count_covariance([some, others], coordinates)
+        each = [np.concatenate(count([frames.select([frame])], coordinates)) for frame in range(250)]
+    np.testing.assert_allclose(together, np.cov(np.transpose(each), ddof=0), atol=1e-12)
+
+
+def test_coordinates_that_move_together_are_corrected_together(tmp_path):
+    """A ring of three bonds and three angles: to first order, what is corrected is what was changed."""
+    random = np.random.default_rng(3)
+    sides = draw(random, lambda r: 0.5 * 8e3 * (r - 0.3) ** 2, lambda r: r, 0.2, 0.4, (60_000, 3))
+    a, b, c = sides.T
+    x = (a**2 + b**2 - c**2) / (2 * a)
+    positions = np.zeros((len(a), 3, 3))
+    positions[:, 1, 0], positions[:, 2, 0], positions[:, 2, 1] = a, x, np.sqrt(b**2 - x**2)
+    # Of another potential, softer in one of the bonds alone, whose length also changes all angles.
+    change = 0.5 * 3000 * (a - 0.3) ** 2 / KT
+    softer = random.random(len(a)) < np.exp(change - 2.0)
+    bonds, number = [(0, 1), (1, 2), (0, 2)], 8000
+    with (
+        Frames(write(tmp_path / "reference.h5md", positions[:number], ["A", "B", "C"], bonds)) as frames,
+        Frames(write(tmp_path / "simulated.h5md", positions[softer][:number], ["A", "B", "C"], bonds)) as simulated,
+    ):
+        reference = ReferenceDistributions([frames], None, None, None, 40)
+        reference.measure(False)
+        coordinates, known = reference.coordinates, reference.known
+        counts = count([simulated], coordinates)
+        zero = [np.zeros(40) for _ in coordinates]
+        together = reference.correct(zero, counts, number, 1.0)
+        alone = [
+            KT * log_ratio(*each, (number, number), sampled)
+            for *each, sampled in zip(coordinates, counts, reference.counts, known, strict=True)
+        ]
+        values = [
+            {"bonds": distances, "angles": angles}[coordinate.kind](frames.positions, coordinate.terms)[:, 0]
+            for coordinate in coordinates
+        ]
+    inside = np.ones(number, bool)
+    for coordinate, value, sampled in zip(coordinates, values, known, strict=True):
+        inside &= sampled[np.clip(np.searchsorted(coordinate.edges, value) - 1, 0, 39)]
+
+    def error(energies):
+        tables = zip(values, coordinates, energies, strict=True)
+        total = sum(np.interp(value, coordinate.centers, table) for value, coordinate, table in tables)
+        return np.std((total / KT - change[:number])[inside])
+
+    assert inside.mean() > 0.98
+    assert error(together) < 0.5 * error(alone)
+    assert error(together) < 0.4 * np.std(change[:number][inside])
 
 
 def test_the_prior_has_the_force_constants_of_the_chain(chain):

@@ -130,7 +130,7 @@ class DKLTraining:
         latent_regularisation: float = 0.0,
         steps: int = 1000,
         batch_size: int = 256,
-        learning_rate: float = 0.02,
+        learning_rate: float = 0.01,
         weight_decay: float = 0.1,
         patience: int = 6,
         seed: int = 0,

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.interpolate import CubicSpline
-from scipy.signal import savgol_filter
+from numpy.typing import ArrayLike, NDArray
+from scipy.interpolate import CubicSpline, UnivariateSpline
 
 from openmmcg.fitting.distributions import Coordinate
 from openmmcg.potentials import Table, TabulatedAngles, TabulatedBonds, TabulatedDihedrals, TabulatedPairs
@@ -18,8 +17,8 @@ FloatArray = NDArray[np.float64]
 
 # Bins with fewer samples are noise.
 FEWEST = 10
-# Bins that quadratics are fitted to; they leave the curvature of a well as it is.
-_WINDOW = 5
+# Bins that a smoothing spline needs, and that a periodic one sees again beyond either end.
+_LEAST, _WRAPPED = 5, 10
 # Bins at an end of what was sampled from which the slope beyond is taken.
 _END = 5
 # k_B T per bin: by at least this much the energy rises where nothing was sampled.
@@ -35,7 +34,7 @@ def sampled_bins(coordinate: Coordinate, counts: NDArray[np.int64]) -> NDArray[n
         There are too few of them.
     """
     known = counts >= FEWEST
-    if known.sum() < _WINDOW:
+    if known.sum() < _LEAST:
         raise ValueError(
             f"only {int(known.sum())} of the {len(counts)} bins of the {coordinate.label} have {FEWEST} or more of the "
             f"{int(counts.sum())} samples, too few for a distribution; take more frames, or fewer bins"
@@ -59,7 +58,7 @@ def invert(coordinate: Coordinate, counts: NDArray[np.int64], thermal: float) ->
     density = np.where(known, counts, 1) / coordinate.jacobian
     if coordinate.kind == "pairs":
         density /= density[-max(1, len(density) // 10) :].mean()  # about 1 at the cutoff
-    energies = smooth(coordinate, -thermal * np.log(density), known)
+    energies = thermal * smooth(coordinate, -np.log(density), known, counts)
     if coordinate.kind != "pairs":
         energies -= energies[known].min()
     return extend(coordinate, energies, known, thermal)
@@ -90,20 +89,38 @@ def log_ratio(
     """
     few = FEWEST / min(frames)
     ratio = (simulated / frames[0] + few) / (reference / frames[1] + few)
-    return smooth(coordinate, np.log(ratio), known)
+    return smooth(coordinate, np.log(ratio), known, 1 / (1 / (simulated + 1) + 1 / (reference + 1)))
 
 
-def smooth(coordinate: Coordinate, values: FloatArray, known: NDArray[np.bool_]) -> FloatArray:
-    """Values smoothed by local quadratics (Savitzky and Golay, Anal. Chem. 36, 1627 (1964)), over what is known.
+def smooth(coordinate: Coordinate, values: FloatArray, known: NDArray[np.bool_], samples: ArrayLike) -> FloatArray:
+    """Logarithms of counts, or ratios of them, smoothed by a spline over what is known, as much as their noise allows.
 
-    Gaps between known bins are bridged linearly; beyond the ends the last value goes on.
+    The noise, and so the curvature that it feigns, is largest where there are few samples: beads would be heated in
+    such a rough well. Gaps between known bins are bridged linearly; beyond the ends the last value goes on.
+
+    Parameters
+    ----------
+    coordinate
+        Whose bins these are.
+    values
+        ``[bins]``
+    known
+        See `sampled_bins`.
+    samples
+        In each bin, ``[bins]``: the variance of a value is one over their number.
     """
-    shift, first, last = _span(coordinate, known)
+    shift = _span(coordinate, known)[0]
     places = np.flatnonzero(np.roll(known, -shift))
-    bridged = np.interp(np.arange(len(values)), places, np.roll(values, -shift)[places])
-    closed = coordinate.kind == "dihedrals" and known.all()
-    inner = savgol_filter(bridged[first : last + 1], _WINDOW, 2, mode="wrap" if closed else "interp")
-    return np.roll(np.concatenate([np.full(first, inner[0]), inner, np.full(len(values) - 1 - last, inner[-1])]), shift)
+    given, weights = (np.roll(np.asarray(each, float), -shift)[places] for each in (values, samples))
+    wrapped = _WRAPPED if coordinate.kind == "dihedrals" and known.all() else 0
+    padded = np.pad(places.astype(float), wrapped, "wrap")
+    padded[:wrapped] -= len(values)
+    padded[len(padded) - wrapped :] += len(values)
+    # The smoothest cubic spline that is off by one standard deviation in the mean (Dierckx).
+    spline = UnivariateSpline(
+        padded, np.pad(given, wrapped, "wrap"), np.pad(np.sqrt(weights), wrapped, "wrap"), k=3, s=len(padded)
+    )
+    return np.roll(np.interp(np.arange(len(values)), places, spline(places)), shift)
 
 
 def extend(coordinate: Coordinate, energies: FloatArray, known: NDArray[np.bool_], thermal: float) -> FloatArray:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import coo_array
 from tqdm import tqdm
 
 from openmmcg._openmmcg import neighbor_pairs
@@ -126,6 +128,30 @@ def count(
             for frame in tqdm(range(len(source)), "pairs", unit="frame", disable=not progress, leave=False):
                 _count_pairs(source, frame, pairs, result)
     return result
+
+
+def count_covariance(sources: Sequence[Frames], coordinates: Sequence[Coordinate]) -> FloatArray:
+    """Covariance over frames of the counts in the bins of all coordinates, ``[all bins, all bins]``.
+
+    Coordinates that follow from each other, as in rings, have bins that fill together. Pairs are not for this function:
+    there are too few frames of a liquid for the many bins.
+    """
+    sizes = [len(coordinate.edges) - 1 for coordinate in coordinates]
+    total: Any = 0.0
+    counts = np.zeros(sum(sizes))
+    for source in sources:
+        rows, columns = [], []
+        for first, coordinate in zip(np.cumsum([0, *sizes]), coordinates, strict=False):
+            values = _values(source, coordinate.kind, coordinate.terms)
+            bins = np.searchsorted(coordinate.edges, values, side="right") - 1
+            columns.append(first + np.clip(bins, 0, len(coordinate.edges) - 2).ravel())
+            rows.append(np.repeat(np.arange(len(values)), values.shape[1]))
+        found = np.concatenate(rows), np.concatenate(columns)
+        filled = coo_array((np.ones(len(found[0])), found), (len(source), sum(sizes))).tocsr()
+        total = total + (filled.T @ filled).toarray()
+        counts += filled.sum(axis=0)
+    frames = sum(map(len, sources))
+    return total / frames - np.outer(counts, counts) / frames**2
 
 
 def jensen_shannon_divergence(first: ArrayLike, second: ArrayLike) -> float:

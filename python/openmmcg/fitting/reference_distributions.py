@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from openmm import unit
+from scipy.linalg import solve
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from openmmcg.fitting.beads import bead_types
-from openmmcg.fitting.boltzmann_tables import extend, invert, log_ratio, make_priors, sampled_bins
-from openmmcg.fitting.distributions import Coordinate, count, find_coordinates
+from openmmcg.fitting.boltzmann_tables import extend, invert, log_ratio, make_priors, sampled_bins, smooth
+from openmmcg.fitting.distributions import Coordinate, count, count_covariance, find_coordinates
 from openmmcg.frames import Frames
 from openmmcg.internal_coordinates import bonded_terms
 from openmmcg.mapping.topology import cg_topology, with_bonds
@@ -74,6 +77,7 @@ class ReferenceDistributions:
             raise ValueError("without a potential to start from, bonds must be among the coordinates")
         names = [self.type_names[kind] for kind in self.types]
         self.topology = with_bonds(cg_topology(names, self.box), first.bonds.tolist())
+        self.freedom = _degrees_of_freedom(len(self.types), first.bonds)
         self.settings = {
             "potential": None if self.start is None else hashlib.sha256(self.start.to_bytes()).hexdigest()[:16],
             "coordinates": self.kinds,
@@ -96,24 +100,62 @@ class ReferenceDistributions:
         self.coordinates = find_coordinates(self.sources, self.kinds, self.bins, self.cutoff or 0.0)
         self.counts = count(self.sources, self.coordinates, progress=progress)
         self.known = [sampled_bins(*pair) for pair in zip(self.coordinates, self.counts, strict=True)]
+        bonded = [index for index, coordinate in enumerate(self.coordinates) if coordinate.kind != "pairs"]
+        self.bonded_bins = np.concatenate([self.known[index] for index in bonded]) if bonded else np.zeros(0, bool)
+        if bonded:
+            every = np.ix_(self.bonded_bins, self.bonded_bins)
+            covariance = count_covariance(self.sources, [self.coordinates[index] for index in bonded])[every]
+            self.alone = np.concatenate([self.counts[index] for index in bonded])[self.bonded_bins] / self.frames
+            # Of so many numbers, a covariance from so few frames; towards that of coordinates that are independent.
+            weight = self.frames / (self.frames + len(self.alone))
+            self.response = weight * covariance + (1 - weight) * np.diag(self.alone)
 
     def first_energies(self) -> list[FloatArray]:
         """Those of the direct inversion, or zero where there is a potential."""
         if self.start is not None:
             return [np.zeros(len(counts)) for counts in self.counts]
-        return [invert(*pair, self.thermal) for pair in zip(self.coordinates, self.counts, strict=True)]
+        # Where there are more coordinates than degrees of freedom, as in rings, each bears its part.
+        fraction = min(1.0, self.freedom / max(1, sum(len(c.terms) for c in self.coordinates if c.kind != "pairs")))
+        energies = []
+        for coordinate, counts in zip(self.coordinates, self.counts, strict=True):
+            inverted = invert(coordinate, counts, self.thermal)
+            energies.append(inverted if coordinate.kind == "pairs" else fraction * inverted)
+        return energies
 
     def correct(
         self, energies: list[FloatArray], counts: list[NDArray[np.int64]], frames: int, damping: float
     ) -> list[FloatArray]:
         """The energies of the next iteration."""
+        ratios = [
+            log_ratio(coordinate, counts[index], self.counts[index], (frames, self.frames), self.known[index])
+            for index, coordinate in enumerate(self.coordinates)
+        ]
         result = []
-        for index, coordinate in enumerate(self.coordinates):
+        for index, (coordinate, ratio) in enumerate(zip(self.coordinates, self._respond(ratios), strict=True)):
             known = self.known[index]
-            ratio = log_ratio(coordinate, counts[index], self.counts[index], (frames, self.frames), known)
             corrected = energies[index] + damping * self.thermal * ratio
             # A correction of a potential that holds the beads together need not do so too.
             result.append(corrected if self.start is not None else extend(coordinate, corrected, known, self.thermal))
+        return result
+
+    def _respond(self, ratios: list[FloatArray]) -> list[FloatArray]:
+        """The changes of energy, k_B T, that make these logarithms of ratios vanish together, to first order.
+
+        Coordinates that are independent need the ratios themselves. Others move each other, by the covariance of what
+        is in their bins (inverse Monte Carlo: Lyubartsev and Laaksonen, Phys. Rev. E 52, 3730 (1995)).
+        """
+        bonded = [index for index, coordinate in enumerate(self.coordinates) if coordinate.kind != "pairs"]
+        if not bonded:
+            return ratios
+        changes = np.zeros(len(self.bonded_bins))
+        # Without constants, which no covariance sees.
+        varying = [ratios[index] - np.average(ratios[index], weights=self.counts[index]) for index in bonded]
+        wanted = np.concatenate(varying)[self.bonded_bins]
+        changes[self.bonded_bins] = solve(self.response, self.alone * wanted, assume_a="pos")
+        result = list(ratios)
+        ends = np.cumsum([len(ratios[index]) for index in bonded])[:-1]
+        for index, change in zip(bonded, np.split(changes, ends), strict=True):
+            result[index] = smooth(self.coordinates[index], change, self.known[index], self.counts[index])
         return result
 
     def make_potential(self, energies: list[FloatArray], settings: dict[str, Any]) -> CGPotential:
@@ -143,6 +185,13 @@ class ReferenceDistributions:
             np.asarray(values, float) / np.sum(values) / coordinate.width
             for coordinate, values in zip(self.coordinates, counts, strict=True)
         )
+
+
+def _degrees_of_freedom(beads: int, bonds: NDArray[np.int64]) -> int:
+    """Of the shapes of all molecules."""
+    graph = coo_array((np.ones(len(bonds)), tuple(np.reshape(bonds, (-1, 2)).T)), (beads, beads))
+    sizes = np.bincount(connected_components(graph, directed=False)[1])
+    return int(np.where(sizes > 2, 3 * sizes - 6, sizes - 1).sum())
 
 
 def _check_same_beads(sources: Sequence[Frames]) -> None:

@@ -88,10 +88,10 @@ class Size:
     held_frames: int = 250
     samples: tuple[int, ...] = (25, 50, 100, 150, 200, 250)  # of them, for tests of normality
     iterations: int = 20
-    inversion_duration: float = 200.0  # ps of each replica
+    inversion_duration: float = 120.0  # ps of each replica
     bins: int = 60
     replicas: int = 20
-    cg_duration: float = 1000.0  # ps of each replica
+    cg_duration: float = 500.0  # ps of each replica
     processes: int | None = None  # at the same time; by default one for each core
 
     @property

@@ -75,8 +75,10 @@ class BoltzmannInversion:
     Iterative Boltzmann inversion, Reith, Pütz and Müller-Plathe, J. Comput. Chem. 24, 1624 (2003). It starts from
     :math:`U(x) = -k_B T \ln(P_{ref}(x)/J(x))`, where the Jacobian J is r² of lengths, sin θ of angles and 1 of
     dihedrals; the beads are simulated, and :math:`U \leftarrow U + \alpha\, k_B T \ln(P/P_{ref})` until every
-    distribution is within the tolerance of the reference's, or nothing improves any more. Coordinates between beads of
-    the same types share a distribution: give beads types of their own where they differ.
+    distribution is within the tolerance of the reference's, or nothing improves any more. Bonded coordinates that move
+    each other, as in rings, are corrected together, by the covariance of their bins in the reference (Lyubartsev and
+    Laaksonen, Phys. Rev. E 52, 3730 (1995)), and begin with a part of the direct inversion. Coordinates between beads
+    of the same types share a distribution: give beads types of their own where they differ.
 
     With a potential to start from, for example a network from force matching, the tables are a correction of it that
     begins at zero. For a liquid it costs next to nothing in force error, and restores the structure that forces alone
@@ -94,8 +96,7 @@ class BoltzmannInversion:
     iterations : int
         How often to correct at most.
     damping : float
-        :math:`\alpha` at the start, above 0 and up to 1: smaller where coordinates depend on each other, as in rings.
-        An iteration that makes the largest divergence larger is taken back and made again with half of it.
+        :math:`\alpha` at the start, above 0 and up to 1. An iteration that makes the largest divergence larger is taken back and made again with half of it.
     tolerance : float
         Jensen-Shannon divergence, in bits, see `jensen_shannon_divergence`. Sampling alone makes some
         (bins − 1)/(2.8 n) of n independent frames.
@@ -267,7 +268,6 @@ class BoltzmannInversion:
             if worst[iteration] <= self.settings["tolerance"] or iteration - best >= self.settings["patience"]:
                 break
             if best < iteration:
-                # Coordinates that follow from each other are corrected for the same difference more than once.
                 damping /= 2
             energies.append(reference.correct(energies[best], histograms[best], number, damping))
         result = BoltzmannInversionResult(

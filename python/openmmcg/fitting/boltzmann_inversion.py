@@ -18,9 +18,11 @@ from openmmcg.fitting.distributions import KINDS, Coordinate, count, jensen_shan
 from openmmcg.fitting.reference_distributions import ReferenceDistributions
 from openmmcg.frames import Frames
 from openmmcg.potentials import CGPotential
-from openmmcg.simulation import run
+from openmmcg.simulation import UnstableSimulationError, run
 
 FloatArray = NDArray[np.float64]
+# Of the temperature that was asked for; beads that are heated by the integrator have other distributions.
+_HOTTEST = 1.2
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,8 @@ class BoltzmannInversion:
     iterations : int
         How often to correct at most.
     damping : float
-        :math:`\alpha` at the start, above 0 and up to 1. An iteration that makes the largest divergence larger is taken back and made again with half of it.
+        :math:`\alpha` at the start, above 0 and up to 1. An iteration that makes the largest divergence larger is taken
+        back and made again with half of it.
     tolerance : float
         Jensen-Shannon divergence, in bits, see `jensen_shannon_divergence`. Sampling alone makes some
         (bins − 1)/(2.8 n) of n independent frames.
@@ -318,6 +321,12 @@ class BoltzmannInversion:
             progress=progress,
             **options,
         )
+        if outcome.mean_temperature > _HOTTEST * reference.temperature:
+            raise UnstableSimulationError(
+                f"the beads of {path.name} have {outcome.mean_temperature:.0f} K on average instead of "
+                f"{reference.temperature:.0f} K: a time step of {self.settings['time_step']} ps is too long for the "
+                "tables; take a shorter one, or more frames to make the tables of"
+            )
         with ExitStack() as stack:
             sources = [stack.enter_context(Frames(replica.path)) for replica in outcome.replicas]
             counts = count(sources, reference.coordinates, progress=progress)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.interpolate import CubicSpline, UnivariateSpline
+from scipy.interpolate import CubicSpline, UnivariateSpline, make_smoothing_spline
 
 from openmmcg.fitting.distributions import Coordinate
 from openmmcg.potentials import Table, TabulatedAngles, TabulatedBonds, TabulatedDihedrals, TabulatedPairs
@@ -92,8 +92,15 @@ def log_ratio(
     return smooth(coordinate, np.log(ratio), known, 1 / (1 / (simulated + 1) + 1 / (reference + 1)))
 
 
-def smooth(coordinate: Coordinate, values: FloatArray, known: NDArray[np.bool_], samples: ArrayLike) -> FloatArray:
-    """Logarithms of counts, or ratios of them, smoothed by a spline over what is known, as much as their noise allows.
+def smooth(
+    coordinate: Coordinate,
+    values: FloatArray,
+    known: NDArray[np.bool_],
+    samples: ArrayLike,
+    *,
+    proportional: bool = False,
+) -> FloatArray:
+    """Logarithms of counts, or what comes of them, smoothed by a spline over what is known, as much as noise allows.
 
     The noise, and so the curvature that it feigns, is largest where there are few samples: beads would be heated in
     such a rough well. Gaps between known bins are bridged linearly; beyond the ends the last value goes on.
@@ -108,6 +115,8 @@ def smooth(coordinate: Coordinate, values: FloatArray, known: NDArray[np.bool_],
         See `sampled_bins`.
     samples
         In each bin, ``[bins]``: the variance of a value is one over their number.
+    proportional
+        Whether it is only proportional to that; then generalised cross-validation finds out how much noise there is.
     """
     shift = _span(coordinate, known)[0]
     places = np.flatnonzero(np.roll(known, -shift))
@@ -116,10 +125,12 @@ def smooth(coordinate: Coordinate, values: FloatArray, known: NDArray[np.bool_],
     padded = np.pad(places.astype(float), wrapped, "wrap")
     padded[:wrapped] -= len(values)
     padded[len(padded) - wrapped :] += len(values)
-    # The smoothest cubic spline that is off by one standard deviation in the mean (Dierckx).
-    spline = UnivariateSpline(
-        padded, np.pad(given, wrapped, "wrap"), np.pad(np.sqrt(weights), wrapped, "wrap"), k=3, s=len(padded)
-    )
+    padded_values, padded_weights = np.pad(given, wrapped, "wrap"), np.pad(weights, wrapped, "wrap")
+    spline: Any
+    if proportional:
+        spline = make_smoothing_spline(padded, padded_values, padded_weights / padded_weights.mean())
+    else:  # the smoothest cubic spline that is off by one standard deviation in the mean (Dierckx)
+        spline = UnivariateSpline(padded, padded_values, np.sqrt(padded_weights), k=3, s=len(padded))
     return np.roll(np.interp(np.arange(len(values)), places, spline(places)), shift)
 
 

@@ -155,7 +155,9 @@ class ReferenceDistributions:
         result = list(ratios)
         ends = np.cumsum([len(ratios[index]) for index in bonded])[:-1]
         for index, change in zip(bonded, np.split(changes, ends), strict=True):
-            result[index] = smooth(self.coordinates[index], change, self.known[index], self.counts[index])
+            result[index] = smooth(
+                self.coordinates[index], change, self.known[index], self.counts[index], proportional=True
+            )
         return result
 
     def make_potential(self, energies: list[FloatArray], settings: dict[str, Any]) -> CGPotential:

@@ -1,6 +1,7 @@
 """Boltzmann inversion: the reference's distributions come back, and interruptions leave no trace."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import openmm
@@ -16,7 +17,7 @@ from openmmcg.frames import Frames, FrameWriter
 from openmmcg.internal_coordinates import angles, dihedrals, distances
 from openmmcg.mapping import cg_topology
 from openmmcg.potentials import Repulsion, TabulatedPairs
-from openmmcg.simulation import minimise, run
+from openmmcg.simulation import UnstableSimulationError, minimise, run
 
 QUIET = {"threads": 1, "progress": False}
 # Of small molecules: strong friction, for samples that soon forget each other.
@@ -161,6 +162,16 @@ def test_it_stops_where_nothing_improves(triangle, tmp_path):
     worst = result.divergences.max(1)
     assert not result.converged
     assert len(worst) == result.best + 2 and worst[-1] >= worst[result.best] == worst.min()
+
+
+def test_beads_that_the_integrator_heats_are_an_error(triangle, tmp_path, monkeypatch):
+    options = {**FAST, "replicas": 2, "duration": 1.0}
+    monkeypatch.setattr(
+        "openmmcg.fitting.boltzmann_inversion.run",
+        lambda *arguments, **keywords: replace(run(*arguments, **keywords), mean_temperature=450.0),
+    )
+    with pytest.raises(UnstableSimulationError, match="450 K on average instead of 300 K: a time step of 0.005 ps"):
+        BoltzmannInversion(**options).fit(triangle, tmp_path, **QUIET)
 
 
 def test_several_runs_are_one_reference(triangle, tmp_path):

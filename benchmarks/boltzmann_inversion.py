@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     keys = ("replicas", "duration", "interval", "time_step", "iterations", "damping", "bins")
-    options = {"tolerance": BAR, **{key: getattr(arguments, key) for key in keys}}
+    options = {"tolerance": BAR, "achiral": True, **{key: getattr(arguments, key) for key in keys}}
     rows = []
     for beads in arguments.beads:
         rows.append(measure(arguments.files, beads, arguments.directory, options))

@@ -88,7 +88,7 @@ class Size:
     held_frames: int = 250
     samples: tuple[int, ...] = (25, 50, 100, 150, 200, 250)  # of them, for tests of normality
     iterations: int = 20
-    inversion_duration: float = 120.0  # ps of each replica
+    inversion_duration: float = 150.0  # ps of each replica
     bins: int = 60
     replicas: int = 20
     cg_duration: float = 500.0  # ps of each replica
@@ -285,6 +285,7 @@ def picture(size: Size, learned: Learned, atoms: Atoms, held: Held, directory: P
 def invert(size: Size, beads: Path, directory: Path) -> BoltzmannInversionResult:
     """The beads' potential, from the distributions of their bonds, angles and dihedrals."""
     inversion = BoltzmannInversion(
+        achiral=True,
         iterations=size.iterations,
         bins=size.bins,
         replicas=size.replicas,

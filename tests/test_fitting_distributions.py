@@ -122,9 +122,26 @@ def test_the_covariance_of_bins_is_that_of_counts_frame_by_frame(chain):
     with Frames(chain) as frames:
         some, others = frames.select(range(100)), frames.select(range(100, 250))
         coordinates = find_coordinates([some, others], ["angles", "dihedrals"], 20, 0.0)
-        together = count_covariance([some, others], coordinates)
+        mean, covariance = count_covariance([some, others], coordinates)
         each = [np.concatenate(count([frames.select([frame])], coordinates)) for frame in range(250)]
-    np.testing.assert_allclose(together, np.cov(np.transpose(each), ddof=0), atol=1e-12)
+    np.testing.assert_allclose(mean, np.mean(each, 0), atol=1e-12)
+    np.testing.assert_allclose(covariance, np.cov(np.transpose(each), ddof=0), atol=1e-12)
+
+
+def test_of_an_achiral_molecule_mirror_images_count_too(chain, tmp_path):
+    with Frames(chain) as frames:
+        positions = frames.positions[:200]
+    bonds = [(bead, bead + 1) for bead in range(13)]
+    mirror = write(tmp_path / "mirror.h5md", positions * [1, 1, -1], ["A"] * 14, bonds)
+    with Frames(chain) as frames, Frames(mirror) as images:
+        some = frames.select(range(200))
+        plain = find_coordinates([some, images], ["angles", "dihedrals"], 20, 0.0)
+        achiral = find_coordinates([some], ["angles", "dihedrals"], 20, 0.0, achiral=True)
+        angle, dihedral = count([some], achiral)
+        assert (count([some, images], plain)[1] == dihedral).all() and (dihedral == dihedral[::-1]).all()
+        assert angle.sum() == 200 * 12
+        for one, other in zip(count_covariance([some], achiral), count_covariance([some, images], plain), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-12)
 
 
 def test_coordinates_that_move_together_are_corrected_together(tmp_path):

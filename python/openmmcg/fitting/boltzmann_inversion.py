@@ -95,6 +95,10 @@ class BoltzmannInversion:
         the frames are periodic. Pairs are those more than two bonds apart.
     cutoff : float, optional
         Of pairs, nm; by default that of the potential.
+    achiral : bool
+        Whether the molecules are their own mirror images: then every dihedral counts with both signs, in the reference
+        and in the simulations, and its table is even. Which side a group is on often changes slowly, and this needs no
+        sampling.
     iterations : int
         How often to correct at most.
     damping : float
@@ -140,6 +144,7 @@ class BoltzmannInversion:
         *,
         coordinates: Sequence[str] | None = None,
         cutoff: float | None = None,
+        achiral: bool = False,
         iterations: int = 20,
         damping: float = 1.0,
         tolerance: float = 0.005,
@@ -173,6 +178,7 @@ class BoltzmannInversion:
         self.coordinates = None if coordinates is None else [kind for kind in KINDS if kind in coordinates]
         self.cutoff = cutoff if cutoff is not None or potential is None else potential.cutoff
         self.settings: dict[str, Any] = {
+            "achiral": achiral,
             "iterations": iterations,
             "damping": damping,
             "tolerance": tolerance,
@@ -228,7 +234,7 @@ class BoltzmannInversion:
         with ExitStack() as stack:
             sources = [_select(stack.enter_context(Frames(file)), frames) for file in files]
             reference = ReferenceDistributions(
-                sources, self.potential, self.coordinates, self.cutoff, self.settings["bins"]
+                sources, self.potential, self.coordinates, self.cutoff, self.settings["bins"], self.settings["achiral"]
             )
             if self.settings["replicas"] > reference.frames:
                 raise ValueError(

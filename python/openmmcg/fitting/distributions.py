@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,8 @@ class Coordinate:
         The beads of each; of pairs, those that do not count, one or two bonds apart.
     edges : array [bins + 1]
         Of equally wide bins: nm, or radians. What lies beyond counts in the outermost.
+    mirrored : bool
+        Whether a dihedral counts together with that of the mirror image.
     """
 
     kind: str
@@ -49,6 +52,7 @@ class Coordinate:
     label: str
     terms: tuple[tuple[int, ...], ...]
     edges: FloatArray
+    mirrored: bool = False
 
     @property
     def centers(self) -> FloatArray:
@@ -68,7 +72,9 @@ class Coordinate:
         return -np.diff(np.cos(self.edges)) if self.kind == "angles" else np.diff(self.edges**3) / 3
 
 
-def find_coordinates(sources: Sequence[Frames], kinds: Sequence[str], bins: int, cutoff: float) -> list[Coordinate]:
+def find_coordinates(
+    sources: Sequence[Frames], kinds: Sequence[str], bins: int, cutoff: float, achiral: bool = False
+) -> list[Coordinate]:
     """The coordinates of these kinds in frames of one sort of molecule, with bins over what is sampled.
 
     Parameters
@@ -81,6 +87,8 @@ def find_coordinates(sources: Sequence[Frames], kinds: Sequence[str], bins: int,
         Over the sampled range and a twentieth of it on either side; those of pairs are 0.005 nm wide.
     cutoff
         Of pairs, nm.
+    achiral
+        Whether mirror images are as probable.
 
     Raises
     ------
@@ -108,7 +116,8 @@ def find_coordinates(sources: Sequence[Frames], kinds: Sequence[str], bins: int,
             label = _label(kind, key, names)
             if np.ptp(values) <= 1e-6:
                 raise ValueError(f"the {label} does not vary in the frames, so it has no distribution; constrain it")
-            found.append(Coordinate(kind, key, label, tuple(paths), _edges(kind, values, bins)))
+            mirrored = achiral and kind == "dihedrals"
+            found.append(Coordinate(kind, key, label, tuple(paths), _edges(kind, values, bins), mirrored))
     return found
 
 
@@ -123,35 +132,37 @@ def count(
         for index, coordinate in bonded.items():
             values = _values(source, coordinate.kind, coordinate.terms)
             clipped = np.clip(values, coordinate.edges[0], coordinate.edges[-1])
-            result[index] += np.histogram(clipped, coordinate.edges)[0]
+            counts = np.histogram(clipped, coordinate.edges)[0]
+            result[index] += counts + counts[::-1] if coordinate.mirrored else counts
         if pairs:
             for frame in tqdm(range(len(source)), "pairs", unit="frame", disable=not progress, leave=False):
                 _count_pairs(source, frame, pairs, result)
     return result
 
 
-def count_covariance(sources: Sequence[Frames], coordinates: Sequence[Coordinate]) -> FloatArray:
-    """Covariance over frames of the counts in the bins of all coordinates, ``[all bins, all bins]``.
+def count_covariance(sources: Sequence[Frames], coordinates: Sequence[Coordinate]) -> tuple[FloatArray, FloatArray]:
+    """Mean ``[all bins]`` and covariance ``[all bins, all bins]`` over frames of the counts in all coordinates' bins.
 
-    Coordinates that follow from each other, as in rings, have bins that fill together. Pairs are not for this function:
-    there are too few frames of a liquid for the many bins.
+    Coordinates that follow from each other, as in rings, have bins that fill together. Mirror images, where they count,
+    are frames of their own. Pairs are not for this function: there are too few frames of a liquid for the many bins.
     """
     sizes = [len(coordinate.edges) - 1 for coordinate in coordinates]
-    total: Any = 0.0
-    counts = np.zeros(sum(sizes))
-    for source in sources:
+    signs = (1, -1) if any(coordinate.mirrored for coordinate in coordinates) else (1,)
+    frames = sum(map(len, sources)) * len(signs)
+    squares: Any = 0.0
+    mean = np.zeros(sum(sizes))
+    for source, sign in product(sources, signs):
         rows, columns = [], []
         for first, coordinate in zip(np.cumsum([0, *sizes]), coordinates, strict=False):
-            values = _values(source, coordinate.kind, coordinate.terms)
+            values = _values(source, coordinate.kind, coordinate.terms) * (sign if coordinate.mirrored else 1)
             bins = np.searchsorted(coordinate.edges, values, side="right") - 1
             columns.append(first + np.clip(bins, 0, len(coordinate.edges) - 2).ravel())
             rows.append(np.repeat(np.arange(len(values)), values.shape[1]))
         found = np.concatenate(rows), np.concatenate(columns)
         filled = coo_array((np.ones(len(found[0])), found), (len(source), sum(sizes))).tocsr()
-        total = total + (filled.T @ filled).toarray()
-        counts += filled.sum(axis=0)
-    frames = sum(map(len, sources))
-    return total / frames - np.outer(counts, counts) / frames**2
+        squares = squares + (filled.T @ filled).toarray() / frames
+        mean += filled.sum(axis=0) / frames
+    return mean, squares - np.outer(mean, mean)
 
 
 def jensen_shannon_divergence(first: ArrayLike, second: ArrayLike) -> float:

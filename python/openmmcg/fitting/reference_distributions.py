@@ -40,6 +40,8 @@ class ReferenceDistributions:
         Of pairs, nm.
     bins : int
         Of each distribution.
+    achiral : bool
+        Whether mirror images are as probable.
 
     Raises
     ------
@@ -55,6 +57,7 @@ class ReferenceDistributions:
         coordinates: Sequence[str] | None,
         cutoff: float | None,
         bins: int,
+        achiral: bool = False,
     ) -> None:
         first = sources[0]
         _check_same_beads(sources)
@@ -65,7 +68,7 @@ class ReferenceDistributions:
         self.thermal = _GAS_CONSTANT * self.temperature
         self.frames = sum(map(len, sources))
         self.box = None if first.boxes is None else np.asarray(first.boxes[0], float)
-        self.bins, self.cutoff = bins, cutoff
+        self.bins, self.cutoff, self.achiral = bins, cutoff, achiral
         self.coordinates: list[Coordinate] = []
         if self.start is not None and [kind.name for kind in self.start.bead_types] != self.type_names:
             known = [kind.name for kind in self.start.bead_types]
@@ -97,15 +100,14 @@ class ReferenceDistributions:
 
     def measure(self, progress: bool) -> None:
         """Find the coordinates and count the reference's distributions."""
-        self.coordinates = find_coordinates(self.sources, self.kinds, self.bins, self.cutoff or 0.0)
+        self.coordinates = find_coordinates(self.sources, self.kinds, self.bins, self.cutoff or 0.0, self.achiral)
         self.counts = count(self.sources, self.coordinates, progress=progress)
         self.known = [sampled_bins(*pair) for pair in zip(self.coordinates, self.counts, strict=True)]
         bonded = [index for index, coordinate in enumerate(self.coordinates) if coordinate.kind != "pairs"]
         self.bonded_bins = np.concatenate([self.known[index] for index in bonded]) if bonded else np.zeros(0, bool)
         if bonded:
-            every = np.ix_(self.bonded_bins, self.bonded_bins)
-            covariance = count_covariance(self.sources, [self.coordinates[index] for index in bonded])[every]
-            self.alone = np.concatenate([self.counts[index] for index in bonded])[self.bonded_bins] / self.frames
+            mean, covariance = count_covariance(self.sources, [self.coordinates[index] for index in bonded])
+            self.alone, covariance = mean[self.bonded_bins], covariance[np.ix_(self.bonded_bins, self.bonded_bins)]
             # Of so many numbers, a covariance from so few frames; towards that of coordinates that are independent.
             weight = self.frames / (self.frames + len(self.alone))
             self.response = weight * covariance + (1 - weight) * np.diag(self.alone)

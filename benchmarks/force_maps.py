@@ -120,6 +120,9 @@ def draw(rows: list[dict], path: Path) -> None:
             )
         axis.set(xscale="log", xlabel="training frames", ylabel="noise-equivalent σ (Å)", title=label)
         axis.axhline(0.1, color="gray", linestyle=":")
+        numbers = sorted({row["frames"] for row in rows})
+        axis.set_xticks(numbers, [f"{number:,}".replace(",", " ") for number in numbers])
+        axis.minorticks_off()
     axes[0].legend()
     figure.savefig(path, dpi=120)
 

@@ -218,7 +218,8 @@ def compare(size: Size, beads: Mapping, mapped: Path, noise: dict, training, res
         "nanoseconds_per_day": result.nanoseconds_per_day,
         "stable": result.stable,
     }
-    both = {"all-atom": curve.reference, "coarse-grained": model}
+    perturbed = {f"noise of {sigma:g} Å": curve.at(sigma / 10) for sigma in (0.1, 0.2, 0.3)}
+    samples = {"all-atom": curve.reference, "coarse-grained": model, **perturbed}
     rows = [
         (name, *(f"{100 * values.value[i]:.1f} ± {100 * values.error[i]:.1f}" for values in populations.values()))
         for i, name in enumerate(BASINS)
@@ -236,9 +237,9 @@ def compare(size: Size, beads: Mapping, mapped: Path, noise: dict, training, res
     )
     report.text(training.table())
     report.section("Free energies")
-    report.figure(figures.free_energy_maps(both, ("φ", "ψ"), degrees=True), "Free energies, k_B T.")
+    report.figure(figures.free_energy_maps(samples, ("φ", "ψ"), degrees=True), "Free energies, k_B T.")
     for coordinate, name in enumerate("φψ"):
-        curves = {label: sample.marginal(coordinate) for label, sample in both.items()}
+        curves = {label: sample.marginal(coordinate) for label, sample in samples.items()}
         report.figure(figures.free_energies(curves, name, degrees=True), f"Free energy of {name}.")
     report.table(("basin", "all-atom (%)", "coarse-grained (%)"), rows)
     report.figure(figures.noise_curves(curve, {"coarse-grained": model}), "The reference against itself with noise.")

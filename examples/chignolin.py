@@ -186,6 +186,13 @@ def simulate(size: Size, ensemble: Ensemble, beads: Mapping, files: dict[str, Pa
     )
 
 
+def some_of_basin(runs, number: int, most: int = 10) -> np.ndarray:
+    """Frames of a basin, from all over the runs."""
+    frames = np.concatenate(runs)
+    there = np.flatnonzero(assign_regions(distances(frames, ENDS), BASINS) == number)
+    return frames[there[np.linspace(0, len(there) - 1, min(most, len(there))).astype(int)]]
+
+
 def compare(size: Size, files: dict[str, Path], noise: dict, training, result, directory: Path) -> dict:
     """Both samples in slow coordinates, the report, and what goes into the summary."""
     atoms, copies = [], []
@@ -227,6 +234,11 @@ def compare(size: Size, files: dict[str, Path], noise: dict, training, result, d
         name: basin_populations([assign_regions(distances(run, ENDS), BASINS) for run in runs], list(BASINS))
         for name, runs in samples.items()
     }
+    conformations = {
+        f"{basin}, {name}": some_of_basin(runs, number)
+        for name, runs in {"all-atom": atoms, "coarse-grained": copies}.items()
+        for number, basin in enumerate(BASINS)
+    }
     summary = {
         "nanoseconds_of_atoms": size.nanoseconds * len(STARTS),
         "mean_square_force_kcal_mol_A": {name: value / SQUARE for name, value in noise.items()},
@@ -241,7 +253,7 @@ def compare(size: Size, files: dict[str, Path], noise: dict, training, result, d
         "temperature_K": result.mean_temperature,
         "stable": result.stable,
     }
-    both = {"all-atom": curve.reference, "coarse-grained": model}
+    maps = {"all-atom": curve.reference, "coarse-grained": model, "noise of 0.3 Å": curve.at(0.03)}
     rows = [
         (name, *(f"{100 * values.value[i]:.1f} ± {100 * values.error[i]:.1f}" for values in populations.values()))
         for i, name in enumerate(BASINS)
@@ -254,8 +266,10 @@ def compare(size: Size, files: dict[str, Path], noise: dict, training, result, d
         f"compare shapes of basins. {len(copies)} copies of {size.cg_duration:g} ps of the beads."
     )
     report.text(training.table())
-    report.figure(figures.free_energy_maps(both, ("slow 1", "slow 2")), "Free energies in slow coordinates, k_B T.")
+    report.figure(figures.free_energy_maps(maps, ("slow 1", "slow 2")), "Free energies in slow coordinates, k_B T.")
     report.table(header, rows)
+    bonds = [(bead, bead + 1) for bead in range(atoms[0].shape[1] - 1)]
+    report.figure(figures.structures(conformations, bonds), "Conformations of each basin, superposed.")
     report.figure(figures.noise_curves(curve, {"CGSchNet": model}), "The reference against itself with noise.")
     for name, value in equivalents.items():
         report.text(f"Noise-equivalent σ by {name.replace('_', ' ')}: {value}")

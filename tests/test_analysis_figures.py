@@ -107,3 +107,20 @@ def test_the_moving_average_of_a_dihedral_has_no_jump_at_180_degrees():
 def test_what_cannot_be_drawn_is_refused(make, message, maps):
     with pytest.raises(ValueError, match=message):
         make(maps)
+
+
+def test_structures_are_superposed_on_the_first_of_their_group():
+    random = np.random.default_rng(4)
+    one = random.normal(size=(6, 3))
+    turn = np.linalg.qr(random.normal(size=(3, 3)))[0]
+    turn *= np.sign(np.linalg.det(turn))
+    figure = figures.structures({"folded": [one, one @ turn + 2.0], "none": np.zeros((0, 6, 3))}, [(0, 1), (4, 5)])
+    full, empty = figure.axes
+    assert full.get_title() == "folded (2)" and empty.get_title() == "none (0)"
+    first, second = full.lines[:2], full.lines[2:]
+    for line, other in zip(first, second, strict=True):
+        np.testing.assert_allclose(line.get_data_3d(), other.get_data_3d(), atol=1e-6)
+    assert first[0].get_alpha() == 1.0 and second[0].get_alpha() == 0.25
+    assert np.linalg.norm(np.diff(first[0].get_data_3d())) == pytest.approx(10 * np.linalg.norm(one[0] - one[1]))
+    with pytest.raises(ValueError, match=r"shape \[6, 3\]; give \[structures, beads, 3\]"):
+        figures.structures({"one": one}, [(0, 1)])

@@ -8,13 +8,15 @@ papers of this field.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.transform import Rotation
 
 from openmmcg.analysis.angle_distribution import AngleDistribution
 from openmmcg.analysis.free_energy import Histogram, kl_divergence, mean_squared_difference
@@ -250,6 +252,33 @@ def dihedral_series(time: FloatArray, angles: Mapping[str, FloatArray], window: 
     axes.set(xlabel="time (ps)", ylabel="angle (degrees)", ylim=(-180, 180), xlim=(time[0], time[-1]))
     axes.yaxis.set_major_locator(MultipleLocator(90))
     axes.legend(frameon=False, markerscale=5)
+    return figure
+
+
+def structures(groups: Mapping[str, ArrayLike], bonds: Sequence[tuple[int, int]]) -> Figure:
+    """Conformations on top of each other, a panel for each group; Husic et al., figure 9.
+
+    Parameters
+    ----------
+    groups : mapping from label to array [S, N, 3], nm
+        Such as ten frames of each basin. They are superposed on the first, which is drawn opaque. A group may be empty.
+    bonds : sequence of pairs of int
+        What lines connect.
+    """
+    figure = Figure(figsize=(3.0 * max(1, len(groups)), 3.2), layout="constrained")
+    for number, (color, (label, positions)) in enumerate(zip(cycle(_COLORS[1:]), groups.items(), strict=False)):
+        axes: Any = figure.add_subplot(1, len(groups), 1 + number, projection="3d")
+        frames = np.asarray(positions, dtype=np.float64)
+        if frames.ndim != 3 or frames.shape[2] != 3:
+            raise ValueError(f"{label!r} has the shape {list(frames.shape)}; give [structures, beads, 3]")
+        centered = frames - frames.mean(axis=1, keepdims=True)
+        for index, frame in enumerate(centered):
+            turned = Rotation.align_vectors(centered[0], frame)[0].apply(frame)
+            for bond in bonds:
+                axes.plot(*_ANGSTROM * turned[list(bond)].T, color=color, alpha=0.25 if index else 1.0, linewidth=2)
+        axes.set(title=f"{label} ({len(frames)})")
+        axes.set_aspect("equal")
+        axes.set_axis_off()
     return figure
 
 

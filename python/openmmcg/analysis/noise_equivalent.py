@@ -107,6 +107,10 @@ class NoiseCurve:
         reference = self.reference.probability
         return np.array([[measure(reference, counts.sum(axis=0)) for counts in trial] for trial in self.perturbed])
 
+    def at(self, sigma: float) -> Histogram:
+        """The reference with noise of this standard deviation, nm, or the nearest there is; of the first draw."""
+        return Histogram(self.reference.edges, self.perturbed[0, np.abs(self.sigma - sigma).argmin()])
+
     def equivalent(
         self, trial: Histogram, measure: Measure = kl_divergence, resamples: int = 100, seed: int = 0
     ) -> NoiseEquivalent:

@@ -140,17 +140,28 @@ def count(
     return result
 
 
-def count_covariance(sources: Sequence[Frames], coordinates: Sequence[Coordinate]) -> tuple[FloatArray, FloatArray]:
-    """Mean ``[all bins]`` and covariance ``[all bins, all bins]`` over frames of the counts in all coordinates' bins.
+def count_covariance(
+    sources: Sequence[Frames], coordinates: Sequence[Coordinate], chosen: NDArray[np.bool_]
+) -> tuple[FloatArray, FloatArray]:
+    """Mean ``[chosen]`` and covariance ``[chosen, chosen]`` over frames of the counts in bins of all coordinates.
 
     Coordinates that follow from each other, as in rings, have bins that fill together. Mirror images, where they count,
     are frames of their own. Pairs are not for this function: there are too few frames of a liquid for the many bins.
+
+    Parameters
+    ----------
+    sources
+        Mapped frames.
+    coordinates
+        Bonds, angles and dihedrals.
+    chosen
+        Which of their bins, one coordinate's after the other's, ``[all bins]``.
     """
     sizes = [len(coordinate.edges) - 1 for coordinate in coordinates]
     signs = (1, -1) if any(coordinate.mirrored for coordinate in coordinates) else (1,)
     frames = sum(map(len, sources)) * len(signs)
     squares: Any = 0.0
-    mean = np.zeros(sum(sizes))
+    mean = np.zeros(np.count_nonzero(chosen))
     for source, sign in product(sources, signs):
         rows, columns = [], []
         for first, coordinate in zip(np.cumsum([0, *sizes]), coordinates, strict=False):
@@ -159,7 +170,7 @@ def count_covariance(sources: Sequence[Frames], coordinates: Sequence[Coordinate
             columns.append(first + np.clip(bins, 0, len(coordinate.edges) - 2).ravel())
             rows.append(np.repeat(np.arange(len(values)), values.shape[1]))
         found = np.concatenate(rows), np.concatenate(columns)
-        filled = coo_array((np.ones(len(found[0])), found), (len(source), sum(sizes))).tocsr()
+        filled = coo_array((np.ones(len(found[0])), found), (len(source), sum(sizes))).tocsc()[:, chosen]
         squares = squares + (filled.T @ filled).toarray() / frames
         mean += filled.sum(axis=0) / frames
     return mean, squares - np.outer(mean, mean)

@@ -103,11 +103,11 @@ class ReferenceDistributions:
         self.coordinates = find_coordinates(self.sources, self.kinds, self.bins, self.cutoff or 0.0, self.achiral)
         self.counts = count(self.sources, self.coordinates, progress=progress)
         self.known = [sampled_bins(*pair) for pair in zip(self.coordinates, self.counts, strict=True)]
-        bonded = [index for index, coordinate in enumerate(self.coordinates) if coordinate.kind != "pairs"]
-        self.bonded_bins = np.concatenate([self.known[index] for index in bonded]) if bonded else np.zeros(0, bool)
-        if bonded:
-            mean, covariance = count_covariance(self.sources, [self.coordinates[index] for index in bonded])
-            self.alone, covariance = mean[self.bonded_bins], covariance[np.ix_(self.bonded_bins, self.bonded_bins)]
+        self.bonded = [index for index, coordinate in enumerate(self.coordinates) if coordinate.kind != "pairs"]
+        if self.bonded:
+            self.bonded_bins = np.concatenate([self.known[index] for index in self.bonded])
+            bonded = [self.coordinates[index] for index in self.bonded]
+            self.alone, covariance = count_covariance(self.sources, bonded, self.bonded_bins)
             # Of so many numbers, a covariance from so few frames; towards that of coordinates that are independent.
             weight = self.frames / (self.frames + len(self.alone))
             self.response = weight * covariance + (1 - weight) * np.diag(self.alone)
@@ -117,12 +117,12 @@ class ReferenceDistributions:
         if self.start is not None:
             return [np.zeros(len(counts)) for counts in self.counts]
         # Where there are more coordinates than degrees of freedom, as in rings, each bears its part.
-        fraction = min(1.0, self.freedom / max(1, sum(len(c.terms) for c in self.coordinates if c.kind != "pairs")))
-        energies = []
-        for coordinate, counts in zip(self.coordinates, self.counts, strict=True):
-            inverted = invert(coordinate, counts, self.thermal)
-            energies.append(inverted if coordinate.kind == "pairs" else fraction * inverted)
-        return energies
+        terms = sum(len(self.coordinates[index].terms) for index in self.bonded)
+        fraction = min(1.0, self.freedom / max(1, terms))
+        return [
+            (fraction if index in self.bonded else 1.0) * invert(coordinate, self.counts[index], self.thermal)
+            for index, coordinate in enumerate(self.coordinates)
+        ]
 
     def correct(
         self, energies: list[FloatArray], counts: list[NDArray[np.int64]], frames: int, damping: float
@@ -146,17 +146,16 @@ class ReferenceDistributions:
         Coordinates that are independent need the ratios themselves. Others move each other, by the covariance of what
         is in their bins (inverse Monte Carlo: Lyubartsev and Laaksonen, Phys. Rev. E 52, 3730 (1995)).
         """
-        bonded = [index for index, coordinate in enumerate(self.coordinates) if coordinate.kind != "pairs"]
-        if not bonded:
+        if not self.bonded:
             return ratios
         changes = np.zeros(len(self.bonded_bins))
         # Without constants, which no covariance sees.
-        varying = [ratios[index] - np.average(ratios[index], weights=self.counts[index]) for index in bonded]
+        varying = [ratios[index] - np.average(ratios[index], weights=self.counts[index]) for index in self.bonded]
         wanted = np.concatenate(varying)[self.bonded_bins]
         changes[self.bonded_bins] = solve(self.response, self.alone * wanted, assume_a="pos")
         result = list(ratios)
-        ends = np.cumsum([len(ratios[index]) for index in bonded])[:-1]
-        for index, change in zip(bonded, np.split(changes, ends), strict=True):
+        ends = np.cumsum([len(ratios[index]) for index in self.bonded])[:-1]
+        for index, change in zip(self.bonded, np.split(changes, ends), strict=True):
             result[index] = smooth(
                 self.coordinates[index], change, self.known[index], self.counts[index], proportional=True
             )

@@ -44,7 +44,7 @@ def toy(frames, seed=0, noise=true_noise):
 @pytest.fixture(scope="module")
 def trained():
     positions, energies = toy(10000)
-    training = DKLTraining(seed=1, inducing_points=40)
+    training = DKLTraining(seed=1)
     return training.fit(positions, energies, bead_names=["A", "B"], folds=2, progress=False)
 
 

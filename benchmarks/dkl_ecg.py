@@ -192,19 +192,38 @@ def show(rows: list[dict]) -> None:
 
 
 def verdict(rows: list[dict]) -> None:
-    """Means over folds and seeds for each resolution and method, and how many of DKL-ECG's folds meet the bars."""
-    print("\nmeans over folds and seeds")
-    for beads in dict.fromkeys(row["beads"] for row in rows):
-        here = [row for row in rows if row["beads"] == beads]
-        for method in dict.fromkeys(row["method"] for row in here):
-            those = [row for row in here if row["method"] == method]
-            folds = [row for row in those if row["fold"] != "all"] or those
-            good = sum(all(low <= row[name] <= high for name, (low, high) in BARS.items()) for row in folds)
-            rmse, density = (np.mean([row[name] for row in folds]) for name in ("rmse", "negative_log_density"))
-            print(
-                f"{beads:5} {method:22} RMSE {1e3 * rmse:.2f} meV, NLPD {density:.4f}, "
-                f"calibrated in {good} of {len(folds)} folds"
-            )
+    """Means over folds and seeds, in brackets the range, and how many folds meet the bars: the table of the docs."""
+
+    def mean(those: list[dict], name: str, scale: float, digits: int, ranged: bool = False) -> str:
+        values = [scale * row[name] for row in those]
+        spread = f" ({min(values):.{digits}f}–{max(values):.{digits}f})" if ranged and len(values) > 2 else ""
+        return f"{np.mean(values):.{digits}f}{spread}"
+
+    print("\n| beads | method | RMSE (meV) | R² | NLPD | σ_z | in 68 % intervals | in 95 % intervals | calibrated |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for beads in sorted({row["beads"] for row in rows}):
+        groups: dict[str, list[dict]] = {}
+        for row in rows:
+            if row["beads"] == beads:
+                several = row["method"] == "DKL-ECG" and row["fold"] == "all"
+                groups.setdefault("DKL-ECG, all folds" if several else row["method"], []).append(row)
+        for name, those in groups.items():
+            good = sum(all(low <= row[bar] <= high for bar, (low, high) in BARS.items()) for row in those)
+            cells = [
+                mean(those, "rmse", 1e3, 2),
+                mean(those, "r_squared", 1, 3),
+                mean(those, "negative_log_density", 1, 4),
+                mean(those, "standardised_deviation", 1, 3, True),
+                mean(those, "coverage_68", 100, 1, True),
+                mean(those, "coverage_95", 100, 1, True),
+                f"{good} of {len(those)}",
+            ]
+            print(f"| {beads} | {name} | {' | '.join(cells)} |")
+    for name, together in {"a fold": False, "all folds": True}.items():
+        those = [row for row in rows if row["method"] == "DKL-ECG" and (row["fold"] == "all") == together]
+        seconds, rates = ([row[key] for row in those] for key in ("seconds", "predictions_per_second"))
+        print(f"DKL-ECG, {name}: trained in {min(seconds):.0f} to {max(seconds):.0f} s, ", end="")
+        print(f"{min(rates):.0f} to {max(rates):.0f} predictions a second, {np.mean(rates):.0f} on average")
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ from md_water import machine, versions
 from openmm import app
 from tqdm import tqdm
 
-from openmmcg.electronic import DistanceFeatures, DKLPredictor, ElectronicReporter
+from openmmcg.electronic import DistanceFeatures, DKLPredictor, ElectronicReporter, Recalibration
 from openmmcg.electronic.predictor import DenseLayers, Member
 
 BEADS = 10
@@ -65,7 +65,7 @@ def random_predictor(inducing_points: int, members: int) -> DKLPredictor:
         whitening=triangle,
         values=random.normal(size=inducing_points),
         root=triangle,
-        recalibration=np.array([1.0, 1.0, 1.0, 0.0]),
+        recalibration=Recalibration().to_array(),
         kernel_network=layers(len(features), *WIDTHS),
         noise_network=layers(latent, 32, 1),
     )

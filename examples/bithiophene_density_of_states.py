@@ -66,7 +66,7 @@ from openmmcg.simulation import RunResult, run
 SETS = ("train", "test")
 TEMPERATURE = 300.0
 PLATFORM = "Reference"  # the fastest for tabulated bonded terms alone
-TIME_STEP = 0.002  # ps; bonds between beads of one heavy atom are as stiff as those of the atoms
+TIME_STEP = 0.002  # ps; a longer one heats the bonds between beads of one heavy atom, stiff as those of the atoms
 DIHEDRAL = find_atoms(BITHIOPHENE, "sc-!@cs")  # S-C-C-S, between the rings
 
 

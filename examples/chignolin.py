@@ -186,11 +186,15 @@ def simulate(size: Size, ensemble: Ensemble, beads: Mapping, files: dict[str, Pa
     )
 
 
-def some_of_basin(runs, number: int, most: int = 10) -> np.ndarray:
-    """Frames of a basin, from all over the runs."""
+def some_of_each_basin(runs, most: int = 10) -> dict[str, np.ndarray]:
+    """Frames of the basins, from all over the runs."""
     frames = np.concatenate(runs)
-    there = np.flatnonzero(assign_regions(distances(frames, ENDS), BASINS) == number)
-    return frames[there[np.linspace(0, len(there) - 1, min(most, len(there))).astype(int)]]
+    regions = assign_regions(distances(frames, ENDS), BASINS)
+    found = {}
+    for number, basin in enumerate(BASINS):
+        there = np.flatnonzero(regions == number)
+        found[basin] = frames[there[np.linspace(0, len(there) - 1, min(most, len(there))).astype(int)]]
+    return found
 
 
 def compare(size: Size, files: dict[str, Path], noise: dict, training, result, directory: Path) -> dict:
@@ -235,9 +239,9 @@ def compare(size: Size, files: dict[str, Path], noise: dict, training, result, d
         for name, runs in samples.items()
     }
     conformations = {
-        f"{basin}, {name}": some_of_basin(runs, number)
+        f"{basin}, {name}": frames
         for name, runs in {"all-atom": atoms, "coarse-grained": copies}.items()
-        for number, basin in enumerate(BASINS)
+        for basin, frames in some_of_each_basin(runs).items()
     }
     summary = {
         "nanoseconds_of_atoms": size.nanoseconds * len(STARTS),

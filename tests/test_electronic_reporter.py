@@ -19,6 +19,7 @@ from openmmcg.electronic import (
     DistanceFeatures,
     DKLPredictor,
     ElectronicReporter,
+    Recalibration,
     predict_trajectory,
     read_predictions,
 )
@@ -128,7 +129,7 @@ def test_a_deep_kernel_predictor_reports_what_it_predicts(tmp_path):
         whitening=np.tril(random.normal(size=(5, 5))),
         values=random.normal(size=5),
         root=random.normal(size=(5, 5)),
-        recalibration=np.array([1.0, 1.0, 1.0, 0.0]),
+        recalibration=Recalibration().to_array(),
         kernel_network=DenseLayers([random.normal(size=(3, 2))], [np.zeros(2)]),
         noise_network=DenseLayers([random.normal(size=(2, 1))], [np.zeros(1)]),
     )

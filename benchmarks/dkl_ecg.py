@@ -2,9 +2,10 @@
 
     python benchmarks/dkl_ecg.py train.h5md train_labels.h5 test.h5md test_labels.h5 --beads 10 4 --json dkl_ecg.json
 
-Frames of 3',4-dipropyl-2,2'-bithiophene (CCCc1csc(c1)-c1sccc1CCC, atoms in this order, hydrogens last) and their
-orbital energies; without files, a chain of ten beads whose mean and noise are known functions. Every fold and seed
-trains on the same frames, stops by the same held-out frames, and is scored on the same test frames:
+Frames of 3',4-dipropyl-2,2'-bithiophene (CCCc1csc(c1)-c1sccc1CCC, atoms in this order, hydrogens last), or with
+`--molecule tempo` of TEMPO, and their orbital energies, as `bithiophene_data.py` makes them; without files, a chain of
+ten beads whose mean and noise are known functions. Every fold and seed trains on the same frames, stops by the same
+held-out frames, and is scored on the same test frames:
 
 * `DKL-ECG`: `openmmcg.electronic.DKLTraining` as it comes;
 * `plain network`: two layers of 128, mean and logarithm of the variance, AdamW, early stopping, not recalibrated;
@@ -33,9 +34,21 @@ from tqdm import tqdm
 from openmmcg.electronic import DistanceFeatures, DKLTraining, ExactProcessTraining, recalibrate, scores
 from openmmcg.electronic.data import standardisation
 from openmmcg.frames import Frames
-from openmmcg.reference import BITHIOPHENE, BITHIOPHENE_BEADS, heavy_atom_map, organic_molecule
+from openmmcg.reference import (
+    BITHIOPHENE,
+    BITHIOPHENE_BEADS,
+    TEMPO,
+    TEMPO_BEADS,
+    heavy_atom_map,
+    organic_molecule,
+)
 
 TOY_BEADS = 10
+# Molecule, its maps, and those that are compared by default.
+MOLECULES = {
+    "bithiophene": (BITHIOPHENE, BITHIOPHENE_BEADS, [4, 6, 8, 10, 12]),
+    "tempo": (TEMPO, TEMPO_BEADS, sorted(TEMPO_BEADS)),
+}
 BARS = {"standardised_deviation": (0.9, 1.1), "coverage_68": (0.65, 0.71), "coverage_95": (0.93, 0.97)}
 
 
@@ -229,7 +242,8 @@ def verdict(rows: list[dict]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="*", help="train.h5md train_labels.h5 test.h5md test_labels.h5")
-    parser.add_argument("--beads", type=int, nargs="+", choices=sorted(BITHIOPHENE_BEADS), default=[4, 6, 8, 10, 12])
+    parser.add_argument("--molecule", choices=MOLECULES, default="bithiophene")
+    parser.add_argument("--beads", type=int, nargs="+", help="numbers of beads of the maps to compare")
     parser.add_argument("--orbital", choices=["homo", "lumo"], default="homo")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
@@ -241,6 +255,10 @@ def main() -> None:
     arguments = parser.parse_args()
     if len(arguments.files) not in (0, 4):
         parser.error("give four files, or none")
+    smiles, maps, usual = MOLECULES[arguments.molecule]
+    resolutions = (arguments.beads or usual) if arguments.files else [TOY_BEADS]
+    if arguments.files and not set(resolutions) <= set(maps):
+        parser.error(f"{arguments.molecule} has maps of {', '.join(map(str, sorted(maps)))} beads")
     torch.set_num_threads(arguments.threads)
     rows: list[dict] = []
 
@@ -251,9 +269,9 @@ def main() -> None:
             about |= {"training_frames": len(training[1]), "test_frames": len(test[1]), "orbital": arguments.orbital}
             arguments.json.write_text(json.dumps({**about, "rows": rows}, indent=1))
 
-    for beads in arguments.beads if arguments.files else [TOY_BEADS]:
+    for beads in resolutions:
         if arguments.files:
-            mapping = heavy_atom_map(organic_molecule(BITHIOPHENE).topology, BITHIOPHENE_BEADS[beads])
+            mapping = heavy_atom_map(organic_molecule(smiles).topology, maps[beads])
             pairs = zip(arguments.files[::2], arguments.files[1::2], strict=True)
             atoms = [read(frames, labels, arguments.orbital) for frames, labels in pairs]
             training, test = ((mapping.map_positions(positions), energies) for positions, energies in atoms)

@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from openmmcg.analysis import Report, autocorrelation_time, dihedrals, effective_samples, on_circle
 from openmmcg.electronic import (
@@ -54,6 +55,7 @@ from openmmcg.reference import (
     BITHIOPHENE_BEADS,
     AllAtomSystem,
     find_atoms,
+    frames_nearby,
     heavy_atom_map,
     join_runs,
     label_frames,
@@ -87,7 +89,9 @@ class Size:
     clusters: tuple[int, ...] = (20, 40, 60, 80, 100)
     held_resolutions: tuple[int, ...] = (4, 10)
     held: int = 8  # configurations of the beads in which the atoms are sampled by themselves
-    held_frames: int = 250
+    held_starts: int = 25  # frames of the atoms with nearly the same beads, each of which is sampled by itself
+    held_frames: int = 10  # of each
+    held_equilibration: float = 5.0  # ps
     samples: tuple[int, ...] = (25, 50, 100, 150, 200, 250)  # of them, for tests of normality
     iterations: int = 20
     inversion_duration: float = 150.0  # ps of each replica
@@ -116,7 +120,9 @@ QUICK = Size(
     clusters=(2, 3),
     held_resolutions=(4,),
     held=2,
-    held_frames=20,
+    held_starts=2,
+    held_frames=10,
+    held_equilibration=0.5,
     samples=(10, 20),
     iterations=1,
     inversion_duration=10.0,
@@ -170,7 +176,7 @@ class Held:
     positions: NDArray[np.float64]
 
     def noise(self) -> Estimate:
-        widths = [conditional_noise(each[np.isfinite(each)], blocks=5).noise.value for each in self.energies]
+        widths = [conditional_noise(each[np.isfinite(each)]).noise.value for each in self.energies]
         return average_noise(widths, blocks=len(widths))
 
 
@@ -237,33 +243,41 @@ def hold(size: Size, atoms: Atoms, mapping: Mapping, directory: Path) -> Held:
     """Sample the atoms with the beads in place, in test frames whose dihedrals are spread over all that there are."""
     directory.mkdir(parents=True, exist_ok=True)
     with Frames(atoms.files["test"]) as source:
-        angles = dihedrals(source.positions, DIHEDRAL)[:, 0]
-        # Quantiles, so that the average over these configurations is one of equilibrium.
-        ranks = ((np.arange(size.held) + 0.5) / size.held * len(angles)).astype(int)
-        chosen = np.argsort(abs(angles))[ranks]
-        starts = source.positions[np.sort(chosen)]
-    paths = [directory / f"held.{number}.h5md" for number in range(size.held)]
-    for number, (start, path) in enumerate(zip(starts, paths, strict=True)):
-        sample_constrained(
-            bithiophene().system,
-            bithiophene().topology,
-            start,
-            mapping,
-            path,
-            frames=size.held_frames,
-            interval=size.interval / 2,
-            time_step=0.00025,
-            temperature=atoms.temperature,
-            seed=number,
-        )
+        every = source.positions[:]
+    angles = dihedrals(every, DIHEDRAL)[:, 0]
+    # Quantiles, so that the average over these configurations is one of equilibrium.
+    ranks = ((np.arange(size.held) + 0.5) / size.held * len(angles)).astype(int)
+    chosen = np.sort(np.argsort(abs(angles))[ranks])
+    starts = every[chosen]
+    paths = []
+    for number, start in enumerate(tqdm(starts, "atoms with beads in place", unit="configuration")):
+        beads = mapping.map_positions(start)
+        # What the beads leave open, as the turn of a ring that is one bead, changes too slowly to be left to one run.
+        for copy, nearby in enumerate(frames_nearby(every, mapping, beads, size.held_starts)):
+            paths.append(directory / f"held.{number}.{copy}.h5md")
+            sample_constrained(
+                bithiophene().system,
+                bithiophene().topology,
+                nearby,
+                mapping,
+                paths[-1],
+                bead_positions=beads,
+                frames=size.held_frames,
+                interval=size.interval / 2,
+                equilibration=size.held_equilibration,
+                time_step=0.00025,
+                temperature=atoms.temperature,
+                seed=copy,
+                progress=False,
+            )
     together = directory / "held.h5md"
     if not together.exists():
         join_runs(paths, together, frames=size.held_frames)
     labels = label_frames(together, directory / "held_labels.h5", processes=size.processes)
-    shape = (size.held, size.held_frames)
+    shape = (size.held, size.held_starts * size.held_frames)
     with Frames(together) as frames:
         positions = mapping.map_positions(frames.positions[:]).reshape(*shape, -1, 3)
-    return Held(labels["homo"].reshape(shape), np.degrees(angles[np.sort(chosen)]), positions)
+    return Held(labels["homo"].reshape(shape), np.degrees(angles[chosen]), positions)
 
 
 def picture(size: Size, learned: Learned, atoms: Atoms, held: Held, directory: Path):

@@ -4,11 +4,14 @@ import numpy as np
 import openmm
 import pytest
 from openmm import app, unit
+from scipy.spatial.distance import pdist
+from scipy.spatial.transform import Rotation
 
 from openmmcg.frames import Frames
 from openmmcg.mapping import Mapping
 from openmmcg.reference.constrained import (
     STIFFNESS,
+    frames_nearby,
     release_weights,
     restrain_beads,
     restraint_energy,
@@ -182,6 +185,53 @@ def test_a_run_goes_on_and_is_not_mixed_with_another(chain, beads, tmp_path):
         sample_constrained(*arguments, frames=5, stiffness=1e6, **options)
     with pytest.raises(ValueError, match="begun with other settings .*system"):
         sample_constrained(system, topology, 1.01 * start, beads, arguments[-1], frames=5, **options)
+
+
+def test_atoms_of_other_beads_are_moved_to_the_beads_that_are_to_be_held(chain, beads, sampled, tmp_path):
+    """From any start the run has the distribution of springs and molecule that is known of the beads held."""
+    topology, system, stiffness = chain
+    targets, _ = sampled
+    start = np.random.default_rng(5).normal(scale=0.05, size=(6, 3))
+    result = sample_constrained(
+        system,
+        topology,
+        start,
+        beads,
+        tmp_path / "atoms.h5md",
+        bead_positions=targets,
+        frames=1000,
+        interval=0.05,
+        equilibration=1.0,
+        time_step=5e-4,
+        friction=20.0,
+        progress=False,
+    )
+    with Frames(result.path) as frames:
+        positions = frames.positions[:].astype(float)
+    np.testing.assert_allclose(beads.map_positions(positions), np.tile(targets, (1000, 1, 1)), atol=3e-3)
+    mean, covariance = held(stiffness, beads.position_matrix.toarray(), targets, STIFFNESS)
+    deviations = np.sqrt(np.diag(covariance))[:, None]
+    np.testing.assert_allclose((positions.mean(axis=0) - mean) / deviations, np.zeros((6, 3)), atol=0.2)
+    np.testing.assert_allclose(positions.var(axis=0).mean(axis=1), np.diag(covariance), rtol=0.15)
+
+
+def test_frames_nearby_are_those_with_the_same_shape_of_the_beads_wherever_and_however_turned(beads):
+    random = np.random.default_rng(6)
+    atoms = random.normal(scale=0.1, size=(50, 6, 3))
+    targets = beads.map_positions(atoms[17])
+    turn = Rotation.random(random_state=7)
+    atoms = turn.apply(atoms.reshape(-1, 3)).reshape(atoms.shape) + random.normal(size=(50, 1, 3))
+    nearest = frames_nearby(atoms, beads, targets, 5)
+    np.testing.assert_allclose(beads.map_positions(nearest[0]), targets, atol=1e-9)
+    np.testing.assert_allclose(pdist(nearest[0]), pdist(atoms[17]))  # not mirrored, nor deformed
+    distances = np.linalg.norm(beads.map_positions(nearest) - targets, axis=(1, 2))
+    assert (np.diff(distances) > 0).all()
+    every = frames_nearby(atoms, beads, targets, 50)
+    assert np.linalg.norm(beads.map_positions(every) - targets, axis=(1, 2))[5:].min() >= distances.max()
+    with pytest.raises(ValueError, match="of 50 frames 51 were asked for"):
+        frames_nearby(atoms, beads, targets, 51)
+    with pytest.raises(ValueError, match=r"of shape \[3, 3\] for this map"):
+        frames_nearby(atoms, beads, targets[:2], 5)
 
 
 def test_what_makes_no_sense_is_refused(chain, beads, tmp_path):

@@ -13,15 +13,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from openmm import unit
 
 from openmmcg.analysis.statistics import block_slices
+from openmmcg.constants import GAS_CONSTANT
 
 FloatArray = NDArray[np.float64]
 # One trajectory as an array, or several in a list.
 Trajectories: TypeAlias = "NDArray | Sequence[NDArray]"
-
-_GAS_CONSTANT = unit.MOLAR_GAS_CONSTANT_R.value_in_unit(unit.kilojoule_per_mole / unit.kelvin)
 
 
 def thermal_energy(temperature: float | None) -> float:
@@ -36,7 +34,7 @@ def thermal_energy(temperature: float | None) -> float:
         return 1.0
     if not temperature > 0:
         raise ValueError(f"the temperature must be positive, in K, not {temperature:g}")
-    return _GAS_CONSTANT * temperature
+    return GAS_CONSTANT * temperature
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from openmm import unit
 from scipy.linalg import solve
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from openmmcg.constants import GAS_CONSTANT
 from openmmcg.fitting.beads import bead_types
 from openmmcg.fitting.boltzmann_tables import extend, invert, log_ratio, make_priors, sampled_bins, smooth
 from openmmcg.fitting.distributions import Coordinate, count, count_covariance, find_coordinates
@@ -22,7 +22,6 @@ from openmmcg.mapping.topology import cg_topology, with_bonds
 from openmmcg.potentials import CGPotential
 
 FloatArray = NDArray[np.float64]
-_GAS_CONSTANT = unit.MOLAR_GAS_CONSTANT_R.value_in_unit(unit.kilojoule_per_mole / unit.kelvin)
 
 
 class ReferenceDistributions:
@@ -65,7 +64,7 @@ class ReferenceDistributions:
         self.start = potential
         self.types, self.type_names, self.temperature = first.types, first.type_names, first.temperature
         self.kinds_of_beads = bead_types([first])
-        self.thermal = _GAS_CONSTANT * self.temperature
+        self.thermal = GAS_CONSTANT * self.temperature
         self.frames = sum(map(len, sources))
         self.box = None if first.boxes is None else np.asarray(first.boxes[0], float)
         self.bins, self.cutoff, self.achiral = bins, cutoff, achiral

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from openmmcg.analysis import dihedrals
 from openmmcg.frames import Frames, FrameWriter
-from openmmcg.reference.organic import minimised
+from openmmcg.minimise import minimise
 from openmmcg.reference.sampling import sample
 from openmmcg.reference.water import AllAtomSystem
 from openmmcg.resumable import checkpoint_path, read_checkpoint
@@ -159,7 +159,8 @@ def sample_conformers(
     if dihedral is None:
         starts = [np.asarray(molecule.positions)] * count
     else:
-        starts = [minimised(molecule.system, turn_dihedral(molecule, dihedral, angle)) for angle in angles]
+        turned = [turn_dihedral(molecule, dihedral, angle) for angle in angles]
+        starts = [minimise(molecule.system, each, None, tolerance=1.0, platform="Reference") for each in turned]
     folder.mkdir(parents=True, exist_ok=True)
     paths = {name: [folder / f"{name}.{run}.h5md" for run in range(runs)] for name in sets}
     ordered = [paths[name][run] for run in range(runs) for name in sets]

@@ -18,13 +18,15 @@ import numpy as np
 import openmm
 from numpy.typing import ArrayLike, NDArray
 from openmm import unit
+from scipy.spatial.transform import Rotation
 
+from openmmcg.constants import GAS_CONSTANT
 from openmmcg.mapping import Mapping
+from openmmcg.minimise import minimise
 from openmmcg.reference.sampling import SamplingResult, sample
 
 # 5·10⁴ kcal/mol/Å², Maier & Jackson; a bead then moves by 0.0035 Å at 300 K.
 STIFFNESS = 5e4 * 418.4
-_GAS_CONSTANT = unit.MOLAR_GAS_CONSTANT_R.value_in_unit(unit.kilojoule_per_mole / unit.kelvin)
 
 
 def restrain_beads(
@@ -60,14 +62,9 @@ def restrain_beads(
     ...
     ValueError: the System is periodic; beads are restrained of molecules without a box
     """
-    targets = np.asarray(bead_positions, dtype=np.float64)
     if mapping.number_of_atoms != system.getNumParticles():
         raise ValueError(f"the map is for {mapping.number_of_atoms} atoms, the System has {system.getNumParticles()}")
-    if targets.shape != (mapping.number_of_beads, 3) or not np.isfinite(targets).all():
-        raise ValueError(
-            f"bead positions must be finite and of shape [{mapping.number_of_beads}, 3] for this map, got "
-            f"{list(targets.shape)}"
-        )
+    targets = _checked_beads(mapping, bead_positions)
     if not (np.isfinite(stiffness) and stiffness > 0):
         raise ValueError(f"the stiffness must be positive, got {stiffness} kJ/mol/nm²")
     if system.usesPeriodicBoundaryConditions():
@@ -90,6 +87,49 @@ def restrain_beads(
     return restrained
 
 
+def frames_nearby(
+    positions: ArrayLike, mapping: Mapping, bead_positions: ArrayLike, number: int
+) -> NDArray[np.float64]:
+    """Of an equilibrium trajectory those frames whose beads are most like given ones, superposed on them.
+
+    What the beads leave open, such as which way a ring is turned, is in these frames about as often as in p(r|R): runs
+    of `sample_constrained` that start from them need not wait for what changes slowly with the beads in place.
+
+    Parameters
+    ----------
+    positions
+        ``[frames, atoms, 3]``, nm, of one molecule that is whole.
+    mapping
+        Any linear map of the atoms.
+    bead_positions
+        R, ``[beads, 3]``, nm.
+    number
+        How many.
+
+    Returns
+    -------
+    array [number, atoms, 3]
+        nm, turned and moved as a whole so that the beads are as near to R as they can be, the nearest frame first.
+
+    Raises
+    ------
+    ValueError
+        Bead positions that do not fit the map, or fewer frames than the number.
+    """
+    atoms = np.asarray(positions, dtype=np.float64)
+    targets = _checked_beads(mapping, bead_positions)
+    if not 1 <= number <= len(atoms):
+        raise ValueError(f"of {len(atoms)} frames {number} were asked for; give 1 to {len(atoms)}")
+    beads = mapping.map_positions(atoms)
+    places = beads.mean(axis=1, keepdims=True)
+    rotations, distances = zip(
+        *(Rotation.align_vectors(targets - targets.mean(axis=0), each) for each in beads - places), strict=True
+    )
+    nearest = np.argsort(distances)[:number]
+    turned = [rotations[frame].apply(atoms[frame] - places[frame]) for frame in nearest]
+    return np.array(turned) + targets.mean(axis=0)
+
+
 def sample_constrained(
     system: openmm.System,
     topology: Any,
@@ -97,6 +137,7 @@ def sample_constrained(
     mapping: Mapping,
     path: str | os.PathLike[str],
     *,
+    bead_positions: ArrayLike | None = None,
     frames: int,
     interval: float,
     stiffness: float = STIFFNESS,
@@ -109,7 +150,7 @@ def sample_constrained(
     seed: int = 0,
     progress: bool = True,
 ) -> SamplingResult:
-    """Sample p(r|R) of the beads' configuration R to which given atoms belong.
+    """Sample p(r|R) of the beads' configuration R to which given atoms belong, or of another one.
 
     A frame of an equilibrium trajectory is itself a sample of p(r|R) of its beads, so that starting from one needs no
     equilibration but that of the velocities, which are drawn anew.
@@ -119,9 +160,12 @@ def sample_constrained(
     system, topology
         All-atom, without a box.
     positions
-        ``[atoms, 3]``, nm; the beads are held where the map puts them.
+        ``[atoms, 3]``, nm.
     mapping
         Any linear map of the atoms.
+    bead_positions
+        R, ``[beads, 3]``, nm, where the beads are held; by default where they are. Atoms of other beads nearby are
+        moved there, each with its bead, and the energy is minimised: that needs an equilibration of some ps.
     path
         The H5MD file to write; a run may be interrupted at any moment and goes on when called again.
     frames, interval, equilibration, temperature, friction, threads, seed, progress
@@ -147,10 +191,11 @@ def sample_constrained(
 
     Notes
     -----
-    What moves slowly at fixed beads, such as side chains inside one bead, has to be sampled by the run itself: compare
-    runs from several frames with nearly the same beads.
+    What moves slowly at fixed beads, such as side chains inside one bead, has to be sampled by the run itself: make
+    several, from `frames_nearby`.
     """
-    targets = mapping.map_positions(np.asarray(positions, dtype=np.float64))
+    start = np.asarray(positions, dtype=np.float64)
+    targets = mapping.map_positions(start) if bead_positions is None else _checked_beads(mapping, bead_positions)
     restrained = restrain_beads(system, mapping, targets, stiffness)
     limit = 2 * np.sqrt(_lightest(system, mapping) / stiffness)
     if not time_step < limit:
@@ -158,10 +203,12 @@ def sample_constrained(
             f"springs of {stiffness:g} kJ/mol/nm² need time steps below {limit:.2g} ps on the lightest bead, got "
             f"{time_step} ps; take shorter steps or softer springs"
         )
+    if bead_positions is not None:
+        start = minimise(restrained, _moved(start, _masses(system), mapping, targets), None, platform=platform)
     return sample(
         restrained,
         topology,
-        positions,
+        start,
         path,
         frames=frames,
         interval=interval,
@@ -222,11 +269,36 @@ def release_weights(bias_energy: ArrayLike, temperature: float = 300.0) -> NDArr
     energy = np.asarray(bias_energy, dtype=np.float64)
     if not temperature > 0:
         raise ValueError(f"the temperature must be positive, got {temperature} K")
-    return np.exp((energy - energy.max()) / (_GAS_CONSTANT * temperature))
+    return np.exp((energy - energy.max()) / (GAS_CONSTANT * temperature))
+
+
+def _checked_beads(mapping: Mapping, bead_positions: ArrayLike) -> NDArray[np.float64]:
+    targets = np.asarray(bead_positions, dtype=np.float64)
+    if targets.shape != (mapping.number_of_beads, 3) or not np.isfinite(targets).all():
+        raise ValueError(
+            f"bead positions must be finite and of shape [{mapping.number_of_beads}, 3] for this map, got "
+            f"{list(targets.shape)}"
+        )
+    return targets
+
+
+def _moved(
+    positions: NDArray[np.float64], masses: NDArray[np.float64], mapping: Mapping, targets: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The atoms with the least mass-weighted displacement to where their beads are at the targets.
+
+    Of centres of mass without common atoms, the atoms of a bead move together.
+    """
+    matrix = mapping.position_matrix.toarray()
+    weighted = matrix / masses
+    return positions + weighted.T @ np.linalg.solve(weighted @ matrix.T, targets - mapping.map_positions(positions))
+
+
+def _masses(system: openmm.System) -> NDArray[np.float64]:
+    return np.array([system.getParticleMass(i).value_in_unit(unit.dalton) for i in range(system.getNumParticles())])
 
 
 def _lightest(system: openmm.System, mapping: Mapping) -> float:
     """The least of the masses with which springs move beads, amu: 1 / Σ M²/m."""
-    masses = np.array([system.getParticleMass(i).value_in_unit(unit.dalton) for i in range(system.getNumParticles())])
     with np.errstate(divide="ignore"):
-        return float(1 / (mapping.position_matrix.power(2) @ (1 / masses)).max())
+        return float(1 / (mapping.position_matrix.power(2) @ (1 / _masses(system))).max())

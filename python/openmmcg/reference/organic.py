@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import openmm
-from numpy.typing import ArrayLike, NDArray
-from openmm import app, unit
+from numpy.typing import NDArray
+from openmm import app
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom
 
-from openmmcg.context import create_context
 from openmmcg.mapping import Mapping
+from openmmcg.minimise import minimise
 from openmmcg.reference.mmff94 import mmff94_forces
 from openmmcg.reference.water import AllAtomSystem
 
@@ -41,6 +41,16 @@ SEXITHIOPHENE = "Cc1ccsc1-c1cc(C)c(s1)-c1cc(C)c(s1)-c1cc(C)c(s1)-c1cc(C)c(s1)-c1
 """Sexi(3-methyl)thiophene, regioregular, 62 atoms."""
 TEMPO = "CC1(C)CCCC(C)(C)N1[O]"
 """2,2,6,6-tetramethylpiperidine-1-oxyl, a stable radical, 29 atoms."""
+TEMPO_BEADS = {
+    11: [[atom] for atom in range(11)],
+    7: [[0, 1, 2], [3], [4], [5], [6, 7, 8], [9], [10]],
+    5: [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9], [10]],
+    4: [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10]],
+}
+"""Heavy atoms of each bead of `TEMPO`, by the number of beads, for `heavy_atom_map`.
+
+Atoms 0, 2, 7 and 8 are the methyls, 9 the nitrogen and 10 the oxygen; with four beads, these two are one.
+"""
 
 _READERS: dict[str, Callable[..., Chem.Mol | None]] = {
     ".sdf": Chem.MolFromMolFile,
@@ -101,7 +111,8 @@ def organic_molecule(source: str | os.PathLike[str], *, name: str | None = None,
         system.addForce(force)
     system.addForce(openmm.CMMotionRemover(1))
     start = 0.1 * molecule.GetConformer().GetPositions()
-    return AllAtomSystem(_topology(molecule, name or str(source)), system, minimised(system, start))
+    minimum = minimise(system, start, None, tolerance=1.0, platform="Reference")
+    return AllAtomSystem(_topology(molecule, name or str(source)), system, minimum)
 
 
 def read_molecule(source: str | os.PathLike[str]) -> Chem.Mol:
@@ -192,13 +203,6 @@ def heavy_atom_map(
                 hydrogens[heavy.index].append(light.index)
     complete = [[*group, *(light for heavy in group for light in hydrogens[heavy])] for group in groups]
     return Mapping.center_of_mass(topology, complete, names=names or [f"B{bead}" for bead in range(len(groups))])
-
-
-def minimised(system: openmm.System, positions: ArrayLike) -> NDArray[np.float64]:
-    """Positions [atoms, 3], nm, of the nearest minimum of the potential energy."""
-    context = create_context(system, openmm.VerletIntegrator(0.001), positions, None, "Reference")
-    openmm.LocalEnergyMinimizer.minimize(context, 1.0)
-    return context.getState(positions=True).getPositions(asNumpy=True).value_in_unit(unit.nanometer)
 
 
 def _topology(molecule: Chem.Mol, name: str) -> app.Topology:

@@ -15,8 +15,8 @@ from openmm import app, unit
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom, rdMolTransforms
 
-from openmmcg.context import create_context
-from openmmcg.reference.water import AllAtomSystem, minimised
+from openmmcg.minimise import minimise
+from openmmcg.reference.water import AllAtomSystem, without_overlaps
 
 _PROTEIN = "amber99sbildn.xml"
 _SOLVENTS = {"implicit": "amber99_obc.xml", "explicit": "tip3p.xml"}
@@ -275,7 +275,7 @@ def _assemble(
             modeller.addSolvent(explicit, model="tip3p", padding=padding)
         topology = modeller.topology
         system = explicit.createSystem(topology, nonbondedMethod=app.PME, nonbondedCutoff=_CUTOFF, **options)
-        positions = minimised(system, modeller.getPositions().value_in_unit(unit.nanometer))
+        positions = without_overlaps(system, modeller.getPositions().value_in_unit(unit.nanometer))
     return AllAtomSystem(topology, system, positions)
 
 
@@ -294,9 +294,7 @@ def _pulled_together(
 
 def _relaxed(system: openmm.System, positions: ArrayLike) -> NDArray[np.float64]:
     """At a minimum of the energy. With one thread the sums are always the same, and so are the positions."""
-    context = create_context(system, openmm.VerletIntegrator(0.001), positions, None, "CPU", threads=1)
-    openmm.LocalEnergyMinimizer.minimize(context)
-    return context.getState(positions=True).getPositions(asNumpy=True).value_in_unit(unit.nanometer)
+    return minimise(system, positions, None, platform="CPU", threads=1)
 
 
 @contextmanager

@@ -11,7 +11,8 @@ import openmm
 from numpy.typing import ArrayLike, NDArray
 from openmm import app, unit
 
-from openmmcg.context import create_context, default_box
+from openmmcg.context import default_box
+from openmmcg.minimise import minimise
 
 WATER_MODELS = ("spce", "tip3p")
 _GRAMS_PER_CUBIC_CENTIMETRE = 602.214076  # in amu/nm³
@@ -101,7 +102,9 @@ def water_box(
         constraints=app.HBonds,
         rigidWater=True,
     )
-    return AllAtomSystem(topology, system, minimised(system, _cut_liquid(shipped, molecules, width - _SEAM, seed)))
+    return AllAtomSystem(
+        topology, system, without_overlaps(system, _cut_liquid(shipped, molecules, width - _SEAM, seed))
+    )
 
 
 def _water_topology(molecules: int, width: float) -> app.Topology:
@@ -133,9 +136,9 @@ def _cut_liquid(shipped: app.PDBFile, molecules: int, width: float, seed: int) -
     return (oxygens[:, None] + shapes[chosen % len(block)]).reshape(-1, 3)
 
 
-def minimised(system: openmm.System, positions: ArrayLike) -> NDArray[np.float64]:
-    """A liquid without overlaps, from positions ``[atoms, 3]`` in nm."""
-    context = create_context(system, openmm.VerletIntegrator(0.001), positions, default_box(system))
-    # Until the forces are as small as thermal ones; going further would only cool the liquid.
-    openmm.LocalEnergyMinimizer.minimize(context, 500.0, 100)
-    return context.getState(positions=True).getPositions(asNumpy=True).value_in_unit(unit.nanometer)
+def without_overlaps(system: openmm.System, positions: ArrayLike) -> NDArray[np.float64]:
+    """A liquid from positions ``[atoms, 3]`` in nm, minimised until its forces are as small as thermal ones.
+
+    Going further would only cool it.
+    """
+    return minimise(system, positions, default_box(system), tolerance=500.0, maximum_iterations=100, platform=None)

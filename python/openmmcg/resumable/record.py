@@ -10,7 +10,7 @@ import openmm
 from numpy.typing import NDArray
 from openmm import unit
 
-_GAS_CONSTANT = unit.MOLAR_GAS_CONSTANT_R.value_in_unit(unit.kilojoule_per_mole / unit.kelvin)
+from openmmcg.constants import GAS_CONSTANT
 
 
 class UnstableSimulationError(RuntimeError):
@@ -167,5 +167,5 @@ class Recorder:
             time=state.getTime().value_in_unit(unit.picosecond),
             potential_energy=state.getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole),
             kinetic_energy=math.nan if self._overdamped else kinetic_energy,
-            temperature=2 * kinetic_energy * self._thermal_share / (self._degrees_of_freedom * _GAS_CONSTANT),
+            temperature=2 * kinetic_energy * self._thermal_share / (self._degrees_of_freedom * GAS_CONSTANT),
         )

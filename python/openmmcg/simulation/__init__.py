@@ -1,7 +1,7 @@
 """Running a coarse-grained System: minimisation, molecular dynamics, resuming."""
 
+from openmmcg.minimise import minimise
 from openmmcg.resumable import UnstableSimulationError, read_log
-from openmmcg.simulation.minimise import minimise
 from openmmcg.simulation.reporters import EnsembleReporter
 from openmmcg.simulation.result import RunResult, read_result
 from openmmcg.simulation.run import run

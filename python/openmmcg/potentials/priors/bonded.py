@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 import numpy as np
 import openmm
 from numpy.typing import ArrayLike, NDArray
-from openmm import unit
 
+from openmmcg.constants import GAS_CONSTANT
 from openmmcg.internal_coordinates import angles, bonded_terms, dihedrals, distances
 
 if TYPE_CHECKING:
     from openmmcg.frames import Frames
-
-_GAS_CONSTANT = unit.MOLAR_GAS_CONSTANT_R.value_in_unit(unit.kilojoule_per_mole / unit.kelvin)
 
 
 class Harmonic(NamedTuple):
@@ -315,7 +313,7 @@ def _samples(
             f"there are no {what} in {', '.join(str(source.path) for source in sources)}: no frames, or too few bonds; "
             "map frames with a map whose beads are bonded (Mapping.with_bonds)"
         )
-    return _GAS_CONSTANT * temperature, {kinds: np.concatenate(values) for kinds, values in collected.items()}
+    return GAS_CONSTANT * temperature, {kinds: np.concatenate(values) for kinds, values in collected.items()}
 
 
 def _indices(paths: Iterable[tuple[int, ...]]) -> ArrayLike:

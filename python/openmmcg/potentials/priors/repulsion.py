@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import openmm
 from numpy.typing import NDArray
-from openmm import unit
 
 from openmmcg._openmmcg import neighbor_pairs
+from openmmcg.constants import GAS_CONSTANT
 from openmmcg.internal_coordinates import bonded_terms
 
 if TYPE_CHECKING:
     from openmmcg.frames import Frames
-
-_GAS_CONSTANT = unit.MOLAR_GAS_CONSTANT_R.value_in_unit(unit.kilojoule_per_mole / unit.kelvin)
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ class Repulsion:
                     f"{first.type_names} at {first.temperature} K; priors need the same types and temperature"
                 )
         shortest = np.min([shortest_distances(source, search) for source in sources], axis=0)
-        sigmas = shortest * (_GAS_CONSTANT * first.temperature) ** (1.0 / exponent)
+        sigmas = shortest * (GAS_CONSTANT * first.temperature) ** (1.0 / exponent)
         return cls(sigmas.tolist(), exponent, 1.5 * float(sigmas.max()))
 
     def template(self) -> openmm.CustomNonbondedForce:

@@ -17,7 +17,7 @@ def minimise(
     *,
     tolerance: float = 10.0,
     maximum_iterations: int = 0,
-    platform: str | openmm.Platform = "CPU",
+    platform: str | openmm.Platform | None = "CPU",
     threads: int | None = None,
 ) -> NDArray[np.float64]:
     """Positions at a local minimum of the potential energy, by OpenMM's L-BFGS minimiser.
@@ -34,7 +34,7 @@ def minimise(
     maximum_iterations : int
         0 goes on until the tolerance is reached.
     platform, threads
-        As in `run`.
+        As of `create_context`.
 
     Returns
     -------
@@ -43,7 +43,7 @@ def minimise(
     Raises
     ------
     ValueError
-        As `run`, before any step.
+        As `create_context`.
     """
     context = create_context(system, openmm.VerletIntegrator(0.001), positions, box, platform, threads)
     openmm.LocalEnergyMinimizer.minimize(context, tolerance, maximum_iterations)

@@ -17,6 +17,7 @@ from openmmcg.reference import (
     BITHIOPHENE_BEADS,
     SEXITHIOPHENE,
     TEMPO,
+    TEMPO_BEADS,
     find_atoms,
     heavy_atom_map,
     join_runs,
@@ -29,6 +30,7 @@ from openmmcg.reference.mmff94 import checked_properties, mmff94_forces
 from openmmcg.resumable import degrees_of_freedom, read_log
 
 KILOCALORIE = 4.184
+MAPS = {BITHIOPHENE: BITHIOPHENE_BEADS, TEMPO: TEMPO_BEADS}
 # OpenMM's force, and the terms of RDKit it stands for.
 TERMS = {
     ("bond stretch",): ("Bond",),
@@ -258,14 +260,20 @@ def test_the_package_is_imported_without_rdkit():
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-@pytest.mark.parametrize("beads", BITHIOPHENE_BEADS)
-def test_the_beads_of_bithiophene_share_out_all_its_atoms_and_each_is_of_one_piece(beads):
-    molecule = organic_molecule(BITHIOPHENE)
-    mapping = heavy_atom_map(molecule.topology, BITHIOPHENE_BEADS[beads])
+@pytest.mark.parametrize(
+    ("smiles", "groups"),
+    [(smiles, groups) for smiles, maps in MAPS.items() for groups in maps.values()],
+    ids=[f"{smiles}-{beads}" for smiles, maps in MAPS.items() for beads in maps],
+)
+def test_the_beads_of_a_map_share_out_all_atoms_and_each_is_of_one_piece(smiles, groups):
+    molecule, beads = organic_molecule(smiles), len(groups)
+    mapping = heavy_atom_map(molecule.topology, groups)
+    assert MAPS[smiles][beads] is groups
     matrix = mapping.position_matrix.toarray()
     assert mapping.number_of_beads == beads and len(set(mapping.names)) == beads
     assert ((matrix > 0).sum(axis=0) == 1).all()
-    masses = [molecule.system.getParticleMass(atom)._value for atom in range(34)]
+    atoms = range(molecule.system.getNumParticles())
+    masses = [molecule.system.getParticleMass(atom)._value for atom in atoms]
     assert mapping.masses.sum() == pytest.approx(sum(masses))
     for row in matrix:
         inside = set(np.flatnonzero(row))

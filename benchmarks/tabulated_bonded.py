@@ -64,7 +64,7 @@ def random_tables(kind: str) -> Tables:
         if kind == "dihedrals":
             turn = np.linspace(-np.pi, np.pi, PLACES)
             energies = sum(random.normal() * np.cos(n * (turn - value) + random.normal()) for n in (1, 2, 3))
-            tables.append((-np.pi, np.pi, energies))
+            tables.append((-np.pi, np.pi, np.append(energies[:-1], energies[0])))
         else:
             x = np.linspace(value - WIDTHS[kind] / 2, value + WIDTHS[kind] / 2, PLACES)
             bumps = random.normal() * np.cos(4 * np.pi * (x - value) / WIDTHS[kind] + random.normal())

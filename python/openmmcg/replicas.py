@@ -83,10 +83,10 @@ def _replicate(force: openmm.Force, particles: int, replicas: int) -> openmm.For
                 group, parameters = force.getBondParameters(index)
                 result.addBond([particle + shift for particle in group], parameters)
     elif is_tabulated(int(force.this)):
-        template, tabulated = TabulatedBondedForce.of(force), TabulatedBondedForce.of(result)
+        tabulated = TabulatedBondedForce.of(result)
+        terms = [tabulated.getTermParameters(index) for index in range(tabulated.getNumTerms())]
         for shift in shifts:
-            for index in range(template.getNumTerms()):
-                group, table = template.getTermParameters(index)
+            for group, table in terms:
                 tabulated.addTerm([particle + shift for particle in group], table)
     elif isinstance(force, openmm.CustomNonbondedForce):
         _repeat_pair_force(force, result, shifts)

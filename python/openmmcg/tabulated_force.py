@@ -42,7 +42,7 @@ class TabulatedBondedForce(openmm.Force):
 
     Examples
     --------
-    A table of a harmonic bond, which is not harmonic beyond its ends.
+    A table of a harmonic bond, which goes on with the slope at its ends:
 
     >>> import numpy as np
     >>> import openmm
@@ -60,7 +60,7 @@ class TabulatedBondedForce(openmm.Force):
     ...     context.setPositions([[0, 0, 0], [length, 0, 0]])
     ...     print(f"{context.getState(energy=True).getPotentialEnergy()._value:.1f} kJ/mol")
     0.5 kJ/mol
-    150.0 kJ/mol
+    149.4 kJ/mol
     """
 
     def __init__(self, kind: str) -> None:

@@ -4,11 +4,10 @@
 #include <vector>
 
 #include "../network/Work.h"
+#include "Export.h"
 #include "ModelArchive.h"
 #include "openmm/Context.h"
 #include "openmm/Force.h"
-
-#define OPENMMCG_EXPORT __attribute__((visibility("default")))
 
 namespace OpenMMCG {
 

@@ -4,6 +4,7 @@
 
 #include <sstream>
 
+#include "../bonded/TabulatedBondedForce.h"
 #include "../force/CGForce.h"
 #include "../neighbors/NeighborList.h"
 #include "openmm/Context.h"
@@ -17,12 +18,32 @@ namespace {
 
 using Array = py::array_t<double, py::array::c_style | py::array::forcecast>;
 
-/** The object behind a SWIG proxy, given `int(proxy.this)`. */
+/** The object behind a SWIG proxy, given `int(proxy.this)`; null where it is of another class. */
+template <class Class>
+Class* findForce(uintptr_t address) {
+    return dynamic_cast<Class*>(reinterpret_cast<OpenMM::Force*>(address));
+}
+
 CGForce& forceAt(uintptr_t address) {
-    auto* force = dynamic_cast<CGForce*>(reinterpret_cast<OpenMM::Force*>(address));
+    auto* force = findForce<CGForce>(address);
     if (force == nullptr)
         throw py::type_error("this Force is not a CGForce");
     return *force;
+}
+
+TabulatedBondedForce& tabulatedForceAt(uintptr_t address) {
+    auto* force = findForce<TabulatedBondedForce>(address);
+    if (force == nullptr)
+        throw py::type_error("this Force is not a TabulatedBondedForce");
+    return *force;
+}
+
+template <class Item>
+const Item& itemAt(const std::vector<Item>& items, int index, const std::string& name) {
+    if (index < 0 || index >= static_cast<int>(items.size()))
+        throw py::index_error("there is no " + name + " " + std::to_string(index) + " among " +
+                              std::to_string(items.size()));
+    return items[index];
 }
 
 std::vector<char> toVector(const py::bytes& bytes) {
@@ -30,7 +51,7 @@ std::vector<char> toVector(const py::bytes& bytes) {
     return std::vector<char>(view.begin(), view.end());
 }
 
-std::string toXml(const CGForce& force) {
+std::string toXml(const OpenMM::Force& force) {
     std::ostringstream stream;
     OpenMM::XmlSerializer::serialize<OpenMM::Force>(&force, "Force", stream);
     return stream.str();
@@ -71,6 +92,38 @@ py::tuple neighborPairs(const Array& positions, const std::optional<Array>& box,
                           py::array_t<int64_t>(columns.size(), columns.data()));
 }
 
+void addTabulatedBondedForce(py::module_& module) {
+    module.def("tabulated_xml", [](const std::string& kind) { return toXml(TabulatedBondedForce(kind)); });
+    module.def("is_tabulated", [](uintptr_t address) { return findForce<TabulatedBondedForce>(address) != nullptr; });
+    module.def("get_kind", [](uintptr_t force) { return tabulatedForceAt(force).getKind(); });
+    module.def("get_particles_per_term",
+               [](uintptr_t force) { return tabulatedForceAt(force).getNumParticlesPerTerm(); });
+    module.def("add_table", [](uintptr_t force, double start, double stop, const std::vector<double>& energies) {
+        return tabulatedForceAt(force).addTable(start, stop, energies);
+    });
+    module.def("set_table",
+               [](uintptr_t force, int index, double start, double stop, const std::vector<double>& energies) {
+                   tabulatedForceAt(force).setTableParameters(index, start, stop, energies);
+               });
+    module.def("count_tables", [](uintptr_t force) { return tabulatedForceAt(force).getTables().size(); });
+    module.def("get_table", [](uintptr_t force, int index) {
+        const auto& table = itemAt(tabulatedForceAt(force).getTables(), index, "table");
+        return py::make_tuple(table.start, table.stop,
+                              py::array_t<double>(table.energies.size(), table.energies.data()));
+    });
+    module.def("add_term", [](uintptr_t force, const std::vector<int>& particles, int table) {
+        return tabulatedForceAt(force).addTerm(particles, table);
+    });
+    module.def("count_terms", [](uintptr_t force) { return tabulatedForceAt(force).getTerms().size(); });
+    module.def("get_term", [](uintptr_t force, int index) {
+        const auto& term = itemAt(tabulatedForceAt(force).getTerms(), index, "term");
+        return py::make_tuple(term.particles, term.table);
+    });
+    module.def("set_tabulated_periodic", [](uintptr_t force, bool periodic) {
+        tabulatedForceAt(force).setUsesPeriodicBoundaryConditions(periodic);
+    });
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_openmmcg, module) {
@@ -85,9 +138,7 @@ PYBIND11_MODULE(_openmmcg, module) {
     });
     module.def("force_xml_from_file", [](const std::string& path) { return toXml(CGForce(path)); });
     module.def("force_xml_from_bytes", [](const py::bytes& bytes) { return toXml(CGForce(toVector(bytes))); });
-    module.def("is_cgforce", [](uintptr_t address) {
-        return dynamic_cast<CGForce*>(reinterpret_cast<OpenMM::Force*>(address)) != nullptr;
-    });
+    module.def("is_cgforce", [](uintptr_t address) { return findForce<CGForce>(address) != nullptr; });
     module.def("get_model", [](uintptr_t force) {
         const auto& bytes = forceAt(force).getModel().getBytes();
         return py::bytes(bytes.data(), bytes.size());
@@ -140,4 +191,5 @@ PYBIND11_MODULE(_openmmcg, module) {
     });
     module.def("neighbor_pairs", &neighborPairs, py::arg("positions"), py::arg("box").none(true), py::arg("cutoff"),
                py::arg("replicas") = 1);
+    addTabulatedBondedForce(module);
 }

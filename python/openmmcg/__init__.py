@@ -4,6 +4,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from openmmcg.force import CGForce
+from openmmcg.tabulated_force import TabulatedBondedForce
 
 if TYPE_CHECKING:
     from openmmcg.potentials import CGPotential
@@ -13,7 +14,7 @@ try:
 except PackageNotFoundError:  # run from a source tree
     __version__ = "0+unknown"
 
-__all__ = ["CGForce", "CGPotential", "__version__"]
+__all__ = ["CGForce", "CGPotential", "TabulatedBondedForce", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

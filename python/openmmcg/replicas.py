@@ -6,8 +6,9 @@ import copy
 
 import openmm
 
-from openmmcg._openmmcg import is_cgforce
+from openmmcg._openmmcg import is_cgforce, is_tabulated
 from openmmcg.force import CGForce
+from openmmcg.tabulated_force import TabulatedBondedForce
 
 # Forces that are sums of terms: the name of a term, and on how many particles it acts.
 TERMS: dict[type[openmm.Force], tuple[str, int]] = {
@@ -81,6 +82,12 @@ def _replicate(force: openmm.Force, particles: int, replicas: int) -> openmm.For
             for index in range(force.getNumBonds()):
                 group, parameters = force.getBondParameters(index)
                 result.addBond([particle + shift for particle in group], parameters)
+    elif is_tabulated(int(force.this)):
+        tabulated = TabulatedBondedForce.of(result)
+        terms = [tabulated.getTermParameters(index) for index in range(tabulated.getNumTerms())]
+        for shift in shifts:
+            for group, table in terms:
+                tabulated.addTerm([particle + shift for particle in group], table)
     elif isinstance(force, openmm.CustomNonbondedForce):
         _repeat_pair_force(force, result, shifts)
     elif is_cgforce(int(force.this)):
@@ -99,7 +106,7 @@ def _replicate(force: openmm.Force, particles: int, replicas: int) -> openmm.For
         raise ValueError(
             f"the force {force.getName()} ({type(force).__name__}) would couple replicas, or cannot be repeated for "
             f"them; leave it out of the System, or run one replica. Besides a CGForce, known are CustomNonbondedForce, "
-            f"CustomCompoundBondForce, {', '.join(kind.__name__ for kind in TERMS)}"
+            f"CustomCompoundBondForce, TabulatedBondedForce, {', '.join(kind.__name__ for kind in TERMS)}"
         )
     return result
 

@@ -14,7 +14,7 @@ import openmm
 from openmm import app, unit
 
 from openmmcg.model_file import BeadType, ModelFile, to_bytes
-from openmmcg.potentials.priors import Prior, add_priors, scale_prior, to_xml
+from openmmcg.potentials.priors import Prior, add_priors, from_xml, scale_prior, to_xml
 
 if TYPE_CHECKING:
     import torch
@@ -219,7 +219,7 @@ class CGPotential:
     @property
     def priors(self) -> list[openmm.Force]:
         """The priors, as OpenMM forces between bead types, see *Priors* in ``docs/design.md``."""
-        return [openmm.XmlSerializer.deserialize(xml) for xml in self._file.priors]
+        return [from_xml(xml) for xml in self._file.priors]
 
     @property
     def prior_templates(self) -> list[str]:

@@ -10,7 +10,7 @@ from openmmcg.potentials.priors.tabulated import (
     TabulatedDihedrals,
     TabulatedPairs,
 )
-from openmmcg.potentials.priors.templates import Prior, PriorForces, add_priors, scale_prior, to_xml
+from openmmcg.potentials.priors.templates import Prior, PriorForces, add_priors, from_xml, scale_prior, to_xml
 
 __all__ = [
     "CosineAngles",
@@ -29,6 +29,7 @@ __all__ = [
     "from_cgnet",
     "from_mlcg",
     "from_torchmd_cg",
+    "from_xml",
     "scale_prior",
     "shortest_distances",
     "to_xml",

@@ -1,7 +1,8 @@
-"""Tabulated priors: energies on a grid for each tuple of bead types, with natural cubic splines between.
+"""Tabulated priors: energies on a grid for each tuple of bead types, with cubic splines between.
 
-All terms of a kind are one OpenMM force: its table is a ``Continuous2DFunction`` of the term's number and the place on
-the term's grid, which at whole numbers is the spline of that term exactly.
+Bonds, angles and dihedrals are a `TabulatedBondedForce` for each kind, which has a table for each tuple of bead types.
+Pairs are a ``CustomNonbondedForce``, whose table is a ``Continuous2DFunction`` of the number of the pair of types and
+the distance; at whole numbers it is the spline of that pair exactly.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import openmm
 from numpy.typing import NDArray
 
 from openmmcg.potentials.priors.bonded import check_types
+from openmmcg.tabulated_force import TabulatedBondedForce
 
 
 class Table(NamedTuple):
@@ -52,59 +54,23 @@ class _TabulatedPrior:
                     f"the table of {self.what} of the types {kinds} needs at least 4 energies, all finite, got "
                     f"{len(energies)}"
                 )
-        lengths = {len(table.energies) for table in self._tables()}
-        if len(lengths) > 1:
-            raise ValueError(f"all tables of {self.what} need the same number of energies, got {sorted(lengths)}")
 
-    def _tables(self) -> list[Table]:
-        return [Table(*table) for table in self.terms.values()]
-
-    def _force(
-        self, expression: str, parameters: Mapping[str, Sequence[float]], function: openmm.Continuous2DFunction
-    ) -> openmm.CustomCompoundBondForce:
-        # OpenMM's forces of bonds, angles and torsions know no tabulated functions; this one does.
-        force = openmm.CustomCompoundBondForce(self.size, expression)
+    def template(self) -> TabulatedBondedForce:
+        """The prior as an OpenMM force between bead types."""
+        force = TabulatedBondedForce(self.what)
         force.setName(type(self).__name__)
-        force.addTabulatedFunction("u", function)
-        for name in parameters:
-            force.addPerBondParameter(name)
-        for kinds, values in zip(self.terms, zip(*parameters.values(), strict=True), strict=True):
-            force.addBond(kinds, list(values))
+        for kinds, table in self.terms.items():
+            force.addTerm(kinds, force.addTable(*table))
         return force
 
 
-class _Open(_TabulatedPrior):
-    """A coordinate x with two ends, beyond which the energy goes on linearly."""
-
-    coordinate: ClassVar[str]
-
-    def template(self) -> openmm.CustomCompoundBondForce:
-        """The prior as an OpenMM force between bead types."""
-        tables = self._tables()
-        rows = [list(map(float, table.energies)) for table in tables]
-        rows += rows[-1:]  # a function of two variables has at least two rows
-        slopes = [_end_slopes(table.energies) for table in tables]
-        parameters = {
-            "term": [float(term) for term in range(len(tables))],
-            "start": [table.start for table in tables],
-            "width": [table.stop - table.start for table in tables],
-            "before": [before for before, _ in slopes],
-            "after": [after for _, after in slopes],
-        }
-        expression = (
-            "u(term, min(max(place, 0), 1)) + before*min(place, 0) + after*max(place - 1, 0);"
-            f"place = ({self.coordinate} - start)/width"
-        )
-        return self._force(expression, parameters, _function(rows, 0.0, 1.0))
-
-
-class TabulatedBonds(_Open):
+class TabulatedBonds(_TabulatedPrior):
     """Bonds with tabulated energies; beyond a table's ends the energy goes on linearly.
 
     Parameters
     ----------
     terms : mapping
-        From pairs of bead types to `Table` (or tuples) over the length in nm, all with the same number of energies.
+        From pairs of bead types to `Table` (or tuples) over the length in nm.
 
     Raises
     ------
@@ -116,14 +82,14 @@ class TabulatedBonds(_Open):
     >>> import numpy as np
     >>> lengths = np.linspace(0.1, 0.2, 11)
     >>> prior = TabulatedBonds({(0, 1): (0.1, 0.2, 5e4 * (lengths - 0.15) ** 2)})
-    >>> prior.template().getNumBonds()
+    >>> prior.template().getNumTerms()
     1
     """
 
-    what, size, coordinate = "bonds", 2, "distance(p1, p2)"
+    what, size = "bonds", 2
 
 
-class TabulatedAngles(_Open):
+class TabulatedAngles(_TabulatedPrior):
     """Angles with tabulated energies; beyond a table's ends the energy goes on linearly.
 
     Parameters
@@ -137,7 +103,7 @@ class TabulatedAngles(_Open):
         A key is no triple of types, or a table is not one.
     """
 
-    what, size, coordinate = "angles", 3, "angle(p1, p2, p3)"
+    what, size = "angles", 3
 
 
 class TabulatedDihedrals(_TabulatedPrior):
@@ -147,7 +113,7 @@ class TabulatedDihedrals(_TabulatedPrior):
     ----------
     terms : mapping
         From quadruples of bead types to `Table` (or tuples) over the angle from −π to π; the energies at both ends are
-        the same. All have the same number of energies.
+        the same.
 
     Raises
     ------
@@ -165,15 +131,6 @@ class TabulatedDihedrals(_TabulatedPrior):
                     f"the table of dihedrals of the types {kinds} must go from -pi to pi and end as it begins; it goes "
                     f"from {start} to {stop} and from {energies[0]} to {energies[-1]} kJ/mol"
                 )
-
-    def template(self) -> openmm.CustomCompoundBondForce:
-        """The prior as an OpenMM force between bead types."""
-        rows = [[*map(float, table.energies[:-1]), float(table.energies[0])] for table in self._tables()]
-        # A periodic function of two variables is periodic in both, with at least three points along each.
-        rows += [rows[0]] * (2 if len(rows) == 1 else 1)
-        parameters = {"term": [float(term) for term in range(len(self.terms))]}
-        function = _function(rows, -np.pi, np.pi, periodic=True)
-        return self._force("u(term, dihedral(p1, p2, p3, p4))", parameters, function)
 
 
 @dataclass(frozen=True)
@@ -235,18 +192,7 @@ class TabulatedPairs:
         return force
 
 
-def _function(
-    rows: Sequence[Sequence[float]], start: float, stop: float, periodic: bool = False
-) -> openmm.Continuous2DFunction:
+def _function(rows: Sequence[Sequence[float]], start: float, stop: float) -> openmm.Continuous2DFunction:
     """u(number of the row, place) of rows that go from start to stop."""
     values = np.array(rows).ravel("F").tolist()
-    ends = (0.0, len(rows) - 1.0, start, stop)
-    return openmm.Continuous2DFunction(len(rows), len(rows[0]), values, *ends, periodic)
-
-
-def _end_slopes(energies: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
-    """Slopes of the natural spline at both ends, per width of the grid."""
-    from scipy.interpolate import CubicSpline
-
-    spline = CubicSpline(np.linspace(0, 1, len(energies)), np.asarray(energies, float), bc_type="natural")
-    return spline([0.0, 1.0], 1)
+    return openmm.Continuous2DFunction(len(rows), len(rows[0]), values, 0.0, len(rows) - 1.0, start, stop)

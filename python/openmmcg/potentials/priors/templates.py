@@ -16,8 +16,10 @@ import numpy as np
 import openmm
 from numpy.typing import NDArray
 
+from openmmcg._openmmcg import is_tabulated
 from openmmcg.internal_coordinates import bonded_terms
 from openmmcg.replicas import TERMS
+from openmmcg.tabulated_force import TabulatedBondedForce
 
 _BONDED = {kind: description for kind, description in TERMS.items() if description[1] > 1}
 
@@ -52,14 +54,26 @@ def to_xml(prior: Prior) -> str:
         raise ValueError(
             "a prior must be one of openmmcg.potentials, a CustomNonbondedForce without particles whose only "
             "per-particle parameter is 'type', or a force of bonds, angles or torsions between bead types "
-            f"({', '.join(kind.__name__ for kind in _BONDED)}, CustomCompoundBondForce of 2 to 4); got {force!r}"
+            f"({', '.join(kind.__name__ for kind in _BONDED)}, TabulatedBondedForce, CustomCompoundBondForce of 2 to "
+            f"4); got {force!r}"
         )
     return openmm.XmlSerializer.serialize(force)
 
 
+def from_xml(xml: str) -> openmm.Force:
+    """The force of a prior in OpenMM XML, of its own class."""
+    force = openmm.XmlSerializer.deserialize(xml)
+    return TabulatedBondedForce.of(force) if is_tabulated(int(force.this)) else force
+
+
 def scale_prior(xml: str, factor: float) -> str:
     """A prior, as OpenMM XML, with its energy times a factor."""
-    force = openmm.XmlSerializer.deserialize(xml)
+    force = from_xml(xml)
+    if isinstance(force, TabulatedBondedForce):
+        for index in range(force.getNumTables()):
+            start, stop, energies = force.getTableParameters(index)
+            force.setTableParameters(index, start, stop, factor * energies)
+        return openmm.XmlSerializer.serialize(force)
     if hasattr(force, "setEnergyFunction"):
         energy, *definitions = force.getEnergyFunction().split(";", 1)
         force.setEnergyFunction(";".join([f"{factor!r}*({energy})", *definitions]))
@@ -107,7 +121,7 @@ def add_priors(
     paths = {2: terms.bonds, 3: terms.angles, 4: terms.dihedrals}
     unbound, bonds_have_priors = set(terms.bonds), False
     for xml in templates:
-        force = openmm.XmlSerializer.deserialize(xml)
+        force = from_xml(xml)
         if isinstance(force, openmm.CustomNonbondedForce):
             for bead_type in types:
                 force.addParticle([int(bead_type)])
@@ -135,6 +149,8 @@ def _term(force: openmm.Force) -> tuple[str, int] | None:
     """What a force calls its terms, and between how many beads one is; None where it has no bonded terms."""
     if isinstance(force, openmm.CustomCompoundBondForce) and force.getNumParticlesPerBond() in (2, 3, 4):
         return "Bond", force.getNumParticlesPerBond()
+    if isinstance(force, TabulatedBondedForce):
+        return "Term", force.getNumParticlesPerTerm()
     return _BONDED.get(type(force))
 
 
@@ -158,7 +174,7 @@ def _instantiate(
             for name, bead in zip(_particle_names(element), path, strict=True):
                 element.set(name, str(bead))
             found.append(path)
-    return openmm.XmlSerializer.deserialize(ElementTree.tostring(root, encoding="unicode")), found
+    return from_xml(ElementTree.tostring(root, encoding="unicode")), found
 
 
 def _particle_names(element: ElementTree.Element) -> Iterator[str]:

@@ -1,4 +1,3 @@
-# ruff: noqa: N802 - methods are named as OpenMM names them
 """TabulatedBondedForce for Python, made as `CGForce` is."""
 
 from __future__ import annotations

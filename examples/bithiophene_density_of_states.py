@@ -68,7 +68,7 @@ from openmmcg.simulation import RunResult, run
 SETS = ("train", "test")
 TEMPERATURE = 300.0
 PLATFORM = "Reference"  # the fastest for tabulated bonded terms alone
-TIME_STEP = 0.002  # ps; a longer one heats the bonds between beads of one heavy atom, stiff as those of the atoms
+TIME_STEP = 0.001  # ps; a longer one heats the bonds between beads of one heavy atom, stiff as those of the atoms
 DIHEDRAL = find_atoms(BITHIOPHENE, "sc-!@cs")  # S-C-C-S, between the rings
 
 
@@ -94,10 +94,11 @@ class Size:
     held_equilibration: float = 5.0  # ps
     samples: tuple[int, ...] = (25, 50, 100, 150, 200, 250)  # of them, for tests of normality
     iterations: int = 20
-    inversion_duration: float = 150.0  # ps of each replica
+    tolerance: float = 0.004  # bits, of every distribution
+    inversion_duration: float = 1000.0  # ps of each replica
     bins: int = 60
     replicas: int = 20
-    cg_duration: float = 500.0  # ps of each replica
+    cg_duration: float = 1000.0  # ps of each replica
     processes: int | None = None  # at the same time; by default one for each core
 
     @property
@@ -303,7 +304,7 @@ def invert(size: Size, beads: Path, directory: Path) -> BoltzmannInversionResult
     inversion = BoltzmannInversion(
         achiral=True,
         iterations=size.iterations,
-        patience=2,
+        tolerance=size.tolerance,
         bins=size.bins,
         replicas=size.replicas,
         duration=size.inversion_duration,

@@ -32,7 +32,7 @@ limit() { # name, seconds, command: run it, keep its output, go on whatever happ
 }
 limit tests 140 $venv/python -m pytest -q -x -p no:cacheprovider -k CUDA \
     tests/test_gpu_engine.py tests/test_torchscript_on_device.py tests/test_profile.py tests/test_force_torchscript.py \
-    tests/test_force.py tests/test_replicas.py
+    tests/test_force.py tests/test_replicas.py tests/test_tabulated_bonded_force.py
 limit md_water 110 $venv/python benchmarks/md_water.py --platform CUDA --precision single --beads 3916 512 20000 \
     --cutoff 0.6 --channels 128 --engines native torchscript all-atom --json "$results/md_water_gpu.json"
 limit md_water_networks 70 $venv/python benchmarks/md_water.py --platform CUDA --precision single mixed --beads 3916 \

@@ -2,8 +2,8 @@
 
     python benchmarks/performance_page.py
 
-Every `md_water*.json`, `md_replicas*.json` and `roofline*.json` in benchmarks/results, and `peptide_replicas.json`, is
-one run and becomes one table.
+Every `md_water*.json`, `md_replicas*.json` and `roofline*.json` in benchmarks/results, and `peptide_replicas.json` and
+`tabulated_bonded.json`, is one run and becomes one table.
 """
 
 from __future__ import annotations
@@ -113,6 +113,25 @@ def peptide_section() -> list[str]:
     ]
 
 
+def tabulated_section() -> list[str]:
+    """Tabulated bonded terms beside OpenMM's own force for them."""
+    rows = json.loads((RESULTS / "tabulated_bonded.json").read_text())
+    cells = [
+        [row["force"], row["platform"], row["copies"], row["terms"], number(row["ms_per_step"])]
+        + [number(row.get("us_per_term"))]
+        for row in rows
+    ]
+    return [
+        "## Tabulated bonds, angles and dihedrals",
+        "",
+        "`python benchmarks/tabulated_bonded.py`: copies of a molecule of ten beads, 48 terms each, on one thread.",
+        "",
+        about(rows[0]),
+        "",
+        *table(["force", "platform", "copies", "terms", "ms per step", "µs per term"], cells),
+    ]
+
+
 def roofline_section() -> list[str]:
     """How far the kernels are from the machine's ceilings."""
     lines = [
@@ -172,6 +191,7 @@ def main() -> None:
         water_section,
         replicas_section,
         peptide_section,
+        tabulated_section,
         roofline_section,
         drift_section,
     ):

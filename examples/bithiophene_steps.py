@@ -232,30 +232,29 @@ def hold(size: Size, atoms: Atoms, mapping: Mapping, directory: Path) -> Held:
     # Quantiles, so that the average over these configurations is one of equilibrium.
     ranks = ((np.arange(size.held) + 0.5) / size.held * len(angles)).astype(int)
     chosen = np.sort(np.argsort(abs(angles))[ranks])
-    starts = every[chosen]
-    paths = []
-    for number, start in enumerate(tqdm(starts, "atoms with beads in place", unit="configuration")):
-        beads = mapping.map_positions(start)
-        # What the beads leave open, as the turn of a ring that is one bead, changes too slowly to be left to one run.
-        for copy, nearby in enumerate(frames_nearby(every, mapping, beads, size.held_starts)):
-            paths.append(directory / f"held.{number}.{copy}.h5md")
-            sample_constrained(
-                bithiophene().system,
-                bithiophene().topology,
-                nearby,
-                mapping,
-                paths[-1],
-                bead_positions=beads,
-                frames=size.held_frames,
-                interval=size.interval / 2,
-                equilibration=size.held_equilibration,
-                time_step=0.00025,
-                temperature=atoms.temperature,
-                seed=copy,
-                progress=False,
-            )
     together = directory / "held.h5md"
     if not together.exists():
+        paths = []
+        for number, start in enumerate(tqdm(every[chosen], "atoms with beads in place", unit="configuration")):
+            beads = mapping.map_positions(start)
+            # What the beads leave open, as the turn of a ring that is one bead, changes too slowly to be left to a run.
+            for copy, nearby in enumerate(frames_nearby(every, mapping, beads, size.held_starts)):
+                paths.append(directory / f"held.{number}.{copy}.h5md")
+                sample_constrained(
+                    bithiophene().system,
+                    bithiophene().topology,
+                    nearby,
+                    mapping,
+                    paths[-1],
+                    bead_positions=beads,
+                    frames=size.held_frames,
+                    interval=size.interval / 2,
+                    equilibration=size.held_equilibration,
+                    time_step=0.00025,
+                    temperature=atoms.temperature,
+                    seed=copy,
+                    progress=False,
+                )
         join_runs(paths, together, frames=size.held_frames)
     labels = label_frames(together, directory / "held_labels.h5", processes=size.processes)
     shape = (size.held, size.held_starts * size.held_frames)

@@ -196,7 +196,7 @@ def test_the_prior_has_the_force_constants_of_the_chain(chain):
         coordinates = find_coordinates([frames], ["bonds", "angles"], 60, 0.0)
         counts = count([frames], coordinates)
     energies = [invert(coordinate, histogram, KT) for coordinate, histogram in zip(coordinates, counts, strict=True)]
-    bonds, angles = make_priors(coordinates, energies)
+    bonds, angles = make_priors(coordinates, energies, KT)
     for prior, (center, constant), width in ((bonds, BOND, 0.02), (angles, ANGLE, 0.4)):
         (table,) = prior.terms.values()
         curve = CubicSpline(np.linspace(table.start, table.stop, len(table.energies)), table.energies)

@@ -85,10 +85,20 @@ def chain_force(kind, tables=None):
     return force
 
 
+def fading(positions, particles):
+    """The weight of a dihedral: 1 unless one of its angles is within 15° of a straight line."""
+    values = angles(positions[None], [particles[:3], particles[1:]])[0]
+    s = np.minimum(1, (np.sin(values) / np.sin(np.radians(15))) ** 2)
+    return np.prod(s**2 * (3 - 2 * s))
+
+
 def expected_energy(kind, positions, tables=None):
     tables = tables or [random_table(kind, seed) for seed in range(3)]
-    terms = zip(chain_of(kind), coordinates(kind, positions), strict=True)
-    return sum(curve(kind, tables[table])(value) for (_, table), value in terms)
+    total = 0.0
+    for (particles, table), value in zip(chain_of(kind), coordinates(kind, positions), strict=True):
+        weight = fading(positions, particles) if kind == "dihedrals" else 1.0
+        total += weight * curve(kind, tables[table])(value)
+    return total
 
 
 def expected_forces(energy, positions, step=1e-5):
@@ -111,7 +121,12 @@ def compound_bond_force(kind, tables, terms):
     rows = [energies for _, _, energies in [*tables, tables[0], tables[0]]]
     values = np.array(rows).ravel("F").tolist()
     if kind == "dihedrals":
-        force = openmm.CustomCompoundBondForce(4, "u(table, dihedral(p1, p2, p3, p4))")
+        force = openmm.CustomCompoundBondForce(
+            4,
+            "u(table, dihedral(p1, p2, p3, p4))*s^2*(3 - 2*s)*t^2*(3 - 2*t);"
+            "s = min(1, (sin(angle(p1, p2, p3))/sin(0.2617993877991494))^2);"
+            "t = min(1, (sin(angle(p2, p3, p4))/sin(0.2617993877991494))^2)",
+        )
         ends, names = (-np.pi, np.pi, True), ["table"]
     else:
         coordinate = "distance(p1, p2)" if kind == "bonds" else "angle(p1, p2, p3)"
@@ -222,6 +237,43 @@ def test_a_straight_angle_has_finite_forces_that_turn_into_those_of_a_bent_one(b
     size = {0.0: 0.0, 1e-9: 0.1}.get(bend, 1.0) * slope
     across = [-size / 0.3, size / 0.3 + size / 0.2, -size / 0.2]
     assert forces[:, 1] == pytest.approx(-np.array(across), rel=1e-2 if bend == 1e-3 else 1e-5, abs=1e-12)
+
+
+@pytest.mark.parametrize("bend", [14.9, 10.0, 3.0, 0.1, 1e-5])
+def test_a_dihedral_fades_and_its_forces_stay_bounded_where_an_angle_becomes_straight(case, bend):
+    """Without fading they are larger than the first by sin 15° / sin(bend)."""
+    radians = np.radians(bend)
+    positions = np.array(
+        [
+            [0.2 * np.cos(1.0), 0, 0.2 * np.sin(1.0)],
+            [0, 0, 0],
+            [0.2, 0, 0],
+            [0.2 + 0.2 * np.cos(radians), 0.2 * np.sin(radians), 0],
+        ]
+    )
+    table = random_table("dihedrals", 4)
+    force = TabulatedBondedForce("dihedrals")
+    force.addTerm([0, 1, 2, 3], force.addTable(*table))
+    context = case.context(system_of(force, beads=4), positions)
+    energy, forces = energy_and_forces(context)
+    exact = case.platform in ("Reference", "CPU")
+    weight = fading(positions, [0, 1, 2, 3])
+    (dihedral,) = dihedrals(positions[None], [[0, 1, 2, 3]])[0]
+    assert energy == pytest.approx(weight * curve("dihedrals", table)(dihedral), rel=1e-9 if exact else 1e-4, abs=1e-6)
+    assert weight < 1 and (weight < 1e-8) == (bend <= 0.1)
+    steepest = np.abs(np.gradient(table[2], 2 * np.pi / 30)).max()
+    assert np.abs(forces).max() < 2 * steepest / np.sin(np.radians(15)) / 0.2 + 10 * np.abs(table[2]).max() / 0.2
+    if bend > 1e-3:
+
+        def moved_energy(moved):
+            (value,) = dihedrals(moved[None], [[0, 1, 2, 3]])[0]
+            return fading(moved, [0, 1, 2, 3]) * curve("dihedrals", table)(value)
+
+        expected = expected_forces(moved_energy, positions, step=1e-5 if bend > 1 else 1e-7)
+        scale = max(1.0, np.abs(expected).max())
+        np.testing.assert_allclose(forces, expected, atol=(1e-6 if exact else 1e-3) * scale)
+    else:
+        assert np.abs(forces).max() < 1e-3
 
 
 def test_beads_in_a_line_or_in_one_place_have_finite_energies_and_forces(kind):

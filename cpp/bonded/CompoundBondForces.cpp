@@ -3,6 +3,7 @@
 #include <cmath>
 #include <map>
 
+#include "InternalCoordinates.h"
 #include "UniformSpline.h"
 #include "openmm/TabulatedFunction.h"
 
@@ -34,7 +35,10 @@ std::unique_ptr<CustomCompoundBondForce> makeForce(const TabulatedBondedForce& f
                                                    const std::vector<const Table*>& tables) {
     const bool dihedrals = force.hasPeriodicTables();
     const std::string coordinate = force.getNumParticlesPerTerm() == 2 ? "distance(p1, p2)" : "angle(p1, p2, p3)";
-    const std::string expression = dihedrals ? "u(table, dihedral(p1, p2, p3, p4))"
+    const std::string sine = std::to_string(std::sqrt(fadingSquaredSine));
+    const std::string expression = dihedrals ? "u(table, dihedral(p1, p2, p3, p4))*s^2*(3 - 2*s)*t^2*(3 - 2*t); "
+                                               "s = min(1, (sin(angle(p1, p2, p3))/" +
+                                                   sine + ")^2); t = min(1, (sin(angle(p2, p3, p4))/" + sine + ")^2)"
                                              : "u(table, min(max(place, 0), 1)) + before*min(place, 0) + "
                                                "after*max(place - 1, 0); place = (" +
                                                    coordinate + " - start)/width";

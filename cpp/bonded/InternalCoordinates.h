@@ -65,4 +65,30 @@ inline InternalCoordinate<4> computeDihedral(const OpenMM::Vec3& f, const OpenMM
     return {std::atan2(-length * b.dot(f), a.dot(b)), {first, -first - shared, shared - fourth, fourth}};
 }
 
+/** Squared sine of 15°: nearer to a straight line a dihedral's energy fades. */
+constexpr double fadingSquaredSine = 0.0669872981077807;
+
+/**
+ * A weight of a dihedral for one of its two angles, and its gradient with respect to the vectors along both sides.
+ *
+ * 1 where the angle is at least 15° from 0 and from π, and 0 where it is straight, where the dihedral itself has no
+ * meaning and a gradient that diverges as 1/sin; s²(3 - 2s) of s = (sin/sin 15°)² in between.
+ */
+struct AngleWeight {
+    double value;
+    OpenMM::Vec3 first, second;
+};
+
+/** @param a, b  along the sides; their signs do not matter */
+inline AngleWeight computeAngleWeight(const OpenMM::Vec3& a, const OpenMM::Vec3& b) {
+    const double aa = std::max(a.dot(a), smallestSquare), bb = std::max(b.dot(b), smallestSquare), ab = a.dot(b);
+    const OpenMM::Vec3 cross = a.cross(b);
+    const double s = cross.dot(cross) / aa / bb / fadingSquaredSine;
+    if (!(s < 1))
+        return {s >= 1 ? 1.0 : s, OpenMM::Vec3(), OpenMM::Vec3()};
+    // ds/da = -2 (a·b)/(a²b²) (b - a (a·b)/a²)
+    const double scale = -12 * s * (1 - s) * ab / aa / bb / fadingSquaredSine;
+    return {s * s * (3 - 2 * s), (b - a * (ab / aa)) * scale, (a - b * (ab / bb)) * scale};
+}
+
 }  // namespace OpenMMCG

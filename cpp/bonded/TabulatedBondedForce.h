@@ -14,6 +14,9 @@ namespace OpenMMCG {
  * spline: for bonds and angles a natural one, which goes on linearly beyond both ends; for dihedrals a periodic one
  * over the whole turn from -π to π. Every term names its particles and its table.
  *
+ * The energy of a dihedral fades to zero where one of its two angles comes within 15° of a straight line, see
+ * AngleWeight: so tables should be relative to the energy of free rotation.
+ *
  *     auto* bonds = new OpenMMCG::TabulatedBondedForce("bonds");
  *     const int table = bonds->addTable(0.1, 0.2, {12.0, 3.0, 0.0, 3.0, 12.0});
  *     bonds->addTerm({0, 1}, table);

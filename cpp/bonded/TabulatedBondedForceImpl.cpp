@@ -34,40 +34,60 @@ private:
     const PeriodicBox* box;
 };
 
-struct Distance {
-    static constexpr size_t particles = 2;
-    InternalCoordinate<2> operator()(const Displacements& between, const std::array<int, 4>& p) const {
-        return computeDistance(between(p[0], p[1]));
-    }
+/** The energy of a term, and its gradient with respect to the position of each particle. */
+template <size_t particles>
+struct TermEnergy {
+    double value;
+    std::array<Vec3, particles> gradient;
 };
 
-struct Angle {
-    static constexpr size_t particles = 3;
-    InternalCoordinate<3> operator()(const Displacements& between, const std::array<int, 4>& p) const {
-        return computeAngle(between(p[1], p[0]), between(p[1], p[2]));
-    }
-};
+template <size_t particles>
+TermEnergy<particles> evaluate(const UniformSpline& spline, const InternalCoordinate<particles>& coordinate) {
+    TermEnergy<particles> energy;
+    double derivative;
+    energy.value = spline.evaluate(coordinate.value, derivative);
+    for (size_t i = 0; i < particles; i++) energy.gradient[i] = coordinate.gradient[i] * derivative;
+    return energy;
+}
 
-struct Dihedral {
-    static constexpr size_t particles = 4;
-    InternalCoordinate<4> operator()(const Displacements& between, const std::array<int, 4>& p) const {
-        return computeDihedral(between(p[1], p[0]), between(p[2], p[1]), between(p[2], p[3]));
-    }
-};
+TermEnergy<2> evaluateBond(const UniformSpline& spline, const Displacements& between, const std::array<int, 4>& p) {
+    return evaluate(spline, computeDistance(between(p[0], p[1])));
+}
+
+TermEnergy<3> evaluateAngle(const UniformSpline& spline, const Displacements& between, const std::array<int, 4>& p) {
+    return evaluate(spline, computeAngle(between(p[1], p[0]), between(p[1], p[2])));
+}
+
+TermEnergy<4> evaluateDihedral(const UniformSpline& spline, const Displacements& between, const std::array<int, 4>& p) {
+    const Vec3 f = between(p[1], p[0]), g = between(p[2], p[1]), h = between(p[2], p[3]);
+    TermEnergy<4> energy = evaluate(spline, computeDihedral(f, g, h));
+    const AngleWeight first = computeAngleWeight(f, g), second = computeAngleWeight(h, g);
+    const double weight = first.value * second.value;
+    if (weight == 1)
+        return energy;
+    for (Vec3& gradient : energy.gradient) gradient *= weight;
+    const double ofFirst = energy.value * second.value, ofSecond = energy.value * first.value;
+    const Vec3 gradientF = first.first * ofFirst, gradientH = second.first * ofSecond;
+    const Vec3 gradientG = first.second * ofFirst + second.second * ofSecond;
+    energy.gradient[0] += gradientF;
+    energy.gradient[1] += gradientG - gradientF;
+    energy.gradient[2] -= gradientG + gradientH;
+    energy.gradient[3] += gradientH;
+    energy.value *= weight;
+    return energy;
+}
 
 /** Add the forces of terms of one kind, and return their energy. */
-template <class Coordinate, class Term>
-double addTerms(const std::vector<Term>& terms, const std::vector<UniformSpline>& splines, const Displacements& between,
-                std::vector<Vec3>& forces) {
-    double energy = 0;
+template <class Evaluate, class Term>
+double addTerms(Evaluate evaluateTerm, const std::vector<Term>& terms, const std::vector<UniformSpline>& splines,
+                const Displacements& between, std::vector<Vec3>& forces) {
+    double sum = 0;
     for (const Term& term : terms) {
-        const auto coordinate = Coordinate()(between, term.particles);
-        double derivative;
-        energy += splines[term.table].evaluate(coordinate.value, derivative);
-        for (size_t i = 0; i < Coordinate::particles; i++)
-            forces[term.particles[i]] -= coordinate.gradient[i] * derivative;
+        const auto energy = evaluateTerm(splines[term.table], between, term.particles);
+        sum += energy.value;
+        for (size_t i = 0; i < energy.gradient.size(); i++) forces[term.particles[i]] -= energy.gradient[i];
     }
-    return energy;
+    return sum;
 }
 
 }  // namespace
@@ -147,10 +167,10 @@ double TabulatedBondedForceImpl::computeForce(ContextImpl& context, const std::v
     }
     const Displacements between(positions, box ? &*box : nullptr);
     if (owner.getNumParticlesPerTerm() == 2)
-        return addTerms<Distance>(terms, splines, between, forces);
+        return addTerms(evaluateBond, terms, splines, between, forces);
     if (owner.getNumParticlesPerTerm() == 3)
-        return addTerms<Angle>(terms, splines, between, forces);
-    return addTerms<Dihedral>(terms, splines, between, forces);
+        return addTerms(evaluateAngle, terms, splines, between, forces);
+    return addTerms(evaluateDihedral, terms, splines, between, forces);
 }
 
 }  // namespace OpenMMCG

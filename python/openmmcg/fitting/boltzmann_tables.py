@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicSpline, UnivariateSpline, make_smoothing_spline
+from scipy.special import logsumexp
 
 from openmmcg.fitting.distributions import Coordinate
 from openmmcg.potentials import Table, TabulatedAngles, TabulatedBonds, TabulatedDihedrals, TabulatedPairs
@@ -160,10 +161,15 @@ def extend(coordinate: Coordinate, energies: FloatArray, known: NDArray[np.bool_
     return np.roll(np.concatenate([head, inner, tail]), shift)
 
 
-def make_priors(coordinates: Sequence[Coordinate], energies: Iterable[FloatArray]) -> list[Prior]:
-    """The tabulated priors of coordinates with these energies, one for each kind."""
+def make_priors(coordinates: Sequence[Coordinate], energies: Iterable[FloatArray], thermal: float) -> list[Prior]:
+    """The tabulated priors of coordinates with these energies, one for each kind.
+
+    Energies of dihedrals are made relative to that of free rotation, as `openmmcg.TabulatedBondedForce` wants them.
+    """
     by_kind: dict[str, dict[Coordinate, FloatArray]] = {}
     for coordinate, values in zip(coordinates, energies, strict=True):
+        if coordinate.kind == "dihedrals":
+            values = values + thermal * logsumexp(-values / thermal, b=1 / len(values))
         by_kind.setdefault(coordinate.kind, {})[coordinate] = values
     return [_PRIORS[kind](tables) for kind, tables in by_kind.items()]
 

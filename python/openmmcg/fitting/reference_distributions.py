@@ -164,13 +164,13 @@ class ReferenceDistributions:
         """The potential with these energies in its tables."""
         provenance = {"boltzmann_inversion": settings}
         if self.start is None:
-            priors = make_priors(self.coordinates, energies)
+            priors = make_priors(self.coordinates, energies, self.thermal)
             return CGPotential(
                 None, self.kinds_of_beads, priors=priors, temperature=self.temperature, provenance=provenance
             )
         if not any(map(np.any, energies)):
             return self.start
-        return self.start.with_priors(make_priors(self.coordinates, energies), provenance=provenance)
+        return self.start.with_priors(make_priors(self.coordinates, energies, self.thermal), provenance=provenance)
 
     def starts(self, replicas: int) -> FloatArray:
         """Positions of frames spread over all files, ``[replicas, N, 3]``, nm."""

@@ -4,8 +4,8 @@
 
 The molecule is the bithiophene of boltzmann_inversion.py as ten beads, with 11 bonds, 16 angles and 21 dihedrals, each
 with a table of its own; its copies are replicas in one Context. Tables are wells with random bumps. The other force has
-the same energy, with the table as a Continuous2DFunction of the number of the term and the place: before anything is
-measured the forces of both are compared.
+the same energy (but for dihedrals with an angle within 15° of straight, which in the other do not fade), with the table
+as a Continuous2DFunction of the number of the term and the place: before anything is measured the forces are compared.
 
 Every measurement is a process of its own on one thread, in the `tuned` settings of md_water.py, and both forces take
 turns, several rounds of them; the least counts. A step is one of LangevinMiddleIntegrator at 2 fs; `µs/term` is without

@@ -23,8 +23,8 @@ class TabulatedBondedForce(openmm.Force):
 
     Where three of a dihedral's particles are in a line it has no meaning, and the forces of its energy would diverge.
     So this fades to zero, by s²(3 − 2s) with s = (sin θ / sin 15°)², where one of the two angles θ comes within 15° of
-    a straight one (compare Bulacu et al., J. Chem. Theory Comput. 9, 3282 (2013)). For the angle to be as probable there
-    as elsewhere, a table is to be relative to free rotation, ⟨exp(−U/k_B T)⟩ = 1 over the turn.
+    a straight one (compare Bulacu et al., J. Chem. Theory Comput. 9, 3282 (2013)). A table is to be relative to free
+    rotation, ⟨exp(−U/k_B T)⟩ = 1 over the turn: then the fading makes straight angles neither more nor less probable.
 
     Parameters
     ----------

@@ -29,6 +29,7 @@ from md_water import machine, versions
 from openmm import app
 from tqdm import tqdm
 
+from openmmcg import TabulatedBondedForce
 from openmmcg.electronic import DistanceFeatures, DKLPredictor, ElectronicReporter, Recalibration
 from openmmcg.electronic.predictor import DenseLayers, Member
 
@@ -76,8 +77,7 @@ def bonded_forces(potential: str) -> tuple[openmm.Force, openmm.Force, openmm.Fo
     """Of bonds, angles and dihedrals, without any of them."""
     if potential == "harmonic":
         return openmm.HarmonicBondForce(), openmm.HarmonicAngleForce(), openmm.PeriodicTorsionForce()
-    expressions = "f(distance(p1,p2))", "f(angle(p1,p2,p3))", "f(dihedral(p1,p2,p3,p4))"
-    forces = tuple(openmm.CustomCompoundBondForce(size, text) for size, text in enumerate(expressions, 2))
+    forces = tuple(TabulatedBondedForce(kind) for kind in ("bonds", "angles", "dihedrals"))
     for force, energy, begin, end in zip(
         forces,
         (lambda r: 1e4 * (r - 0.25) ** 2, lambda t: 100 * (t - 2.1) ** 2, lambda t: 5 * (1 + np.cos(2 * t))),
@@ -87,7 +87,7 @@ def bonded_forces(potential: str) -> tuple[openmm.Force, openmm.Force, openmm.Fo
     ):
         values = energy(np.linspace(begin, end, 201))
         values[-1] = values[0] if begin < 0 else values[-1]
-        force.addTabulatedFunction("f", openmm.Continuous1DFunction(values.tolist(), begin, end, begin < 0))
+        force.addTable(begin, end, values)
     return forces
 
 
@@ -109,7 +109,7 @@ def chain(potential: str, platform: str) -> app.Simulation:
         else:
             for size, force in enumerate((bonds, angles, dihedrals), 2):
                 if bead + size <= BEADS:
-                    force.addBond(range(bead, bead + size))
+                    force.addTerm(range(bead, bead + size), 0)
     for force in (bonds, angles, dihedrals):
         system.addForce(force)
     integrator = openmm.LangevinMiddleIntegrator(300, 1.0, TIME_STEP)

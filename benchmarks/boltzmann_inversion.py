@@ -17,6 +17,8 @@ import json
 import time
 from pathlib import Path
 
+from md_water import processor, versions
+
 from openmmcg.fitting import BoltzmannInversion
 from openmmcg.fitting.inversion_figures import convergence, distributions
 from openmmcg.frames import Frames
@@ -73,7 +75,8 @@ def main() -> None:
     for beads in arguments.beads:
         rows.append(measure(arguments.files, beads, arguments.directory, options))
         if arguments.json:
-            arguments.json.write_text(json.dumps({"bar": BAR, "rows": rows}, indent=1))
+            about = {"machine": processor(), "versions": versions(), "bar": BAR}
+            arguments.json.write_text(json.dumps({**about, "rows": rows}, indent=1))
 
 
 if __name__ == "__main__":

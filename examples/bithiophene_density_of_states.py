@@ -206,8 +206,8 @@ def show(summary: dict) -> None:
     for beads, row in sorted(summary["noise_of_beads_meV"].items(), key=lambda item: float(item[0])):
         print(f"{beads} beads: noise " + ", ".join(f"{kind} {value:.1f} meV" for kind, (value, _) in row.items()))
     worst = max(entry["best"] for entry in summary["inversion"]["divergences"].values())
-    longer = max(summary["divergences_of_the_run"].values())
-    print(f"inversion: largest divergence {worst:.4f} bits, in the longer run of the copies {longer:.4f} bits")
+    own = max(summary["divergences_of_the_run"].values())
+    print(f"inversion: largest divergence {worst:.4f} bits, in the copies' own run {own:.4f} bits")
     print(f"{summary['nanoseconds_per_day']:.0f} ns/day of all copies together, files included")
 
 

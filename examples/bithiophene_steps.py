@@ -303,7 +303,7 @@ def simulate(size: Size, inversion: BoltzmannInversionResult, learned: Learned, 
 
 
 def divergences(inversion: BoltzmannInversionResult, result: RunResult) -> dict[str, float]:
-    """Of the distributions in the copies' run, which is longer than an iteration, from the reference's, bits."""
+    """Of the distributions in the copies' run, on which no correction was made, from the reference's, bits."""
     with ExitStack() as stack:
         sources = [stack.enter_context(Frames(replica.path)) for replica in result.replicas]
         counts = count(sources, inversion.coordinates)

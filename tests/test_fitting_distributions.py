@@ -168,7 +168,7 @@ def test_coordinates_that_move_together_are_corrected_together(tmp_path):
         coordinates, known = reference.coordinates, reference.known
         counts = count([simulated], coordinates)
         zero = [np.zeros(40) for _ in coordinates]
-        together = reference.correct(zero, counts, number, 1.0)
+        together = reference.correct(zero, counts, [simulated], 1.0)
         alone = [
             KT * log_ratio(*each, (number, number), sampled)
             for *each, sampled in zip(coordinates, counts, reference.counts, known, strict=True)

@@ -19,6 +19,7 @@ from openmmcg.fitting.reference_distributions import ReferenceDistributions
 from openmmcg.frames import Frames
 from openmmcg.potentials import CGPotential
 from openmmcg.simulation import UnstableSimulationError, run
+from openmmcg.simulation.result import trajectory_paths
 
 FloatArray = NDArray[np.float64]
 # Of the temperature that was asked for; beads that are heated by the integrator have other distributions.
@@ -78,8 +79,8 @@ class BoltzmannInversion:
     :math:`U(x) = -k_B T \ln(P_{ref}(x)/J(x))`, where the Jacobian J is r² of lengths, sin θ of angles and 1 of
     dihedrals; the beads are simulated, and :math:`U \leftarrow U + \alpha\, k_B T \ln(P/P_{ref})` until every
     distribution is within the tolerance of the reference's, or nothing improves any more. Bonded coordinates that move
-    each other, as in rings, are corrected together, by the covariance of their bins in the reference (Lyubartsev and
-    Laaksonen, Phys. Rev. E 52, 3730 (1995)), and begin with a part of the direct inversion. Coordinates between beads
+    each other, as in rings, are corrected together, by the covariance of their bins (Lyubartsev and Laaksonen, Phys.
+    Rev. E 52, 3730 (1995)), and begin with a part of the direct inversion. Coordinates between beads
     of the same types share a distribution: give beads types of their own where they differ.
 
     With a potential to start from, for example a network from force matching, the tables are a correction of it that
@@ -263,7 +264,7 @@ class BoltzmannInversion:
         bar = tqdm(limit, "Boltzmann inversion", unit="iteration", disable=not progress)
         for iteration in bar:
             potential = reference.make_potential(energies[iteration], settings)
-            counts, number = self._simulate(
+            counts = self._simulate(
                 potential, reference, folder / f"iteration_{iteration}.h5md", platform, threads, progress
             )
             divergences.append(
@@ -278,7 +279,10 @@ class BoltzmannInversion:
                 break
             if best < iteration:
                 damping /= 2
-            energies.append(reference.correct(energies[best], histograms[best], number, damping))
+            paths = trajectory_paths(folder / f"iteration_{best}.h5md", self.settings["replicas"])
+            with ExitStack() as stack:
+                simulated = [stack.enter_context(Frames(path)) for path in paths]
+                energies.append(reference.correct(energies[best], histograms[best], simulated, damping))
         result = BoltzmannInversionResult(
             potential=potentials[best],
             converged=bool(worst[best] <= self.settings["tolerance"]),
@@ -302,12 +306,12 @@ class BoltzmannInversion:
         platform: str,
         threads: int | None,
         progress: bool,
-    ) -> tuple[list[NDArray[np.int64]], int]:
-        """Histograms of a simulation, and of how many frames they are; kept beside its frames."""
+    ) -> list[NDArray[np.int64]]:
+        """Histograms of a simulation, kept beside its frames."""
         done = path.with_suffix(".npz")
         if done.exists():
             with np.load(done) as kept:
-                return [kept[f"counts_{index}"] for index in range(len(reference.coordinates))], int(kept["frames"])
+                return [kept[f"counts_{index}"] for index in range(len(reference.coordinates))]
         keys = ("duration", "interval", "time_step", "friction", "seed")
         options = {key: self.settings[key] for key in keys}
         steps = round(self.settings["duration"] / 5 / self.settings["time_step"])
@@ -336,12 +340,11 @@ class BoltzmannInversion:
         with ExitStack() as stack:
             sources = [stack.enter_context(Frames(replica.path)) for replica in outcome.replicas]
             counts = count(sources, reference.coordinates, progress=progress)
-            number = sum(map(len, sources))
         unfinished = done.with_suffix(".new.npz")
         arrays: dict[str, Any] = {f"counts_{index}": values for index, values in enumerate(counts)}
-        np.savez(unfinished, frames=number, **arrays)
+        np.savez(unfinished, **arrays)
         unfinished.replace(done)
-        return counts, number
+        return counts
 
 
 def _select(source: Frames, frames: slice) -> Frames:

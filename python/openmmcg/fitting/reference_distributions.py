@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import connected_components
 
 from openmmcg.constants import GAS_CONSTANT
 from openmmcg.fitting.beads import bead_types
-from openmmcg.fitting.boltzmann_tables import extend, invert, log_ratio, make_priors, sampled_bins, smooth
+from openmmcg.fitting.boltzmann_tables import FEWEST, extend, invert, log_ratio, make_priors, sampled_bins, smooth
 from openmmcg.fitting.distributions import Coordinate, count, count_covariance, find_coordinates
 from openmmcg.frames import Frames
 from openmmcg.internal_coordinates import bonded_terms
@@ -103,13 +103,6 @@ class ReferenceDistributions:
         self.counts = count(self.sources, self.coordinates, progress=progress)
         self.known = [sampled_bins(*pair) for pair in zip(self.coordinates, self.counts, strict=True)]
         self.bonded = [index for index, coordinate in enumerate(self.coordinates) if coordinate.kind != "pairs"]
-        if self.bonded:
-            self.bonded_bins = np.concatenate([self.known[index] for index in self.bonded])
-            bonded = [self.coordinates[index] for index in self.bonded]
-            self.alone, covariance = count_covariance(self.sources, bonded, self.bonded_bins)
-            # Of so many numbers, a covariance from so few frames; towards that of coordinates that are independent.
-            weight = self.frames / (self.frames + len(self.alone))
-            self.response = weight * covariance + (1 - weight) * np.diag(self.alone)
 
     def first_energies(self) -> list[FloatArray]:
         """Those of the direct inversion, or zero where there is a potential."""
@@ -124,34 +117,45 @@ class ReferenceDistributions:
         ]
 
     def correct(
-        self, energies: list[FloatArray], counts: list[NDArray[np.int64]], frames: int, damping: float
+        self, energies: list[FloatArray], counts: list[NDArray[np.int64]], simulated: Sequence[Frames], damping: float
     ) -> list[FloatArray]:
-        """The energies of the next iteration."""
+        """The energies of the next iteration, after one that gave these counts of these frames."""
+        frames = sum(map(len, simulated))
         ratios = [
             log_ratio(coordinate, counts[index], self.counts[index], (frames, self.frames), self.known[index])
             for index, coordinate in enumerate(self.coordinates)
         ]
+        changes = self._respond(ratios, simulated) if self.bonded else ratios
         result = []
-        for index, (coordinate, ratio) in enumerate(zip(self.coordinates, self._respond(ratios), strict=True)):
+        for index, (coordinate, ratio) in enumerate(zip(self.coordinates, changes, strict=True)):
             known = self.known[index]
             corrected = energies[index] + damping * self.thermal * ratio
             # A correction of a potential that holds the beads together need not do so too.
             result.append(corrected if self.start is not None else extend(coordinate, corrected, known, self.thermal))
         return result
 
-    def _respond(self, ratios: list[FloatArray]) -> list[FloatArray]:
+    def _respond(self, ratios: list[FloatArray], simulated: Sequence[Frames]) -> list[FloatArray]:
         """The changes of energy, k_B T, that make these logarithms of ratios vanish together, to first order.
 
         Coordinates that are independent need the ratios themselves. Others move each other, by the covariance of what
-        is in their bins (inverse Monte Carlo: Lyubartsev and Laaksonen, Phys. Rev. E 52, 3730 (1995)).
+        is in their bins (inverse Monte Carlo: Lyubartsev and Laaksonen, Phys. Rev. E 52, 3730 (1995)): the mean of that
+        in the simulation and in the reference, the two ends of the way. That of the simulation alone leads astray far
+        from the reference; that of the reference alone, where atoms respond unlike beads, too far close to it.
         """
-        if not self.bonded:
-            return ratios
-        changes = np.zeros(len(self.bonded_bins))
-        # Without constants, which no covariance sees.
-        varying = [ratios[index] - np.average(ratios[index], weights=self.counts[index]) for index in self.bonded]
-        wanted = np.concatenate(varying)[self.bonded_bins]
-        changes[self.bonded_bins] = solve(self.response, self.alone * wanted, assume_a="pos")
+        known = np.concatenate([self.known[index] for index in self.bonded])
+        bonded = [self.coordinates[index] for index in self.bonded]
+        both = [count_covariance(sources, bonded, known) for sources in (simulated, self.sources)]
+        filled, covariance = (np.mean(each, axis=0) for each in zip(*both, strict=True))
+        # The same small number of samples in every bin as in the ratios.
+        frames = min(sum(map(len, simulated)), self.frames)
+        few = FEWEST / frames
+        filled += few
+        # Of so many numbers, a covariance from so few frames; towards that of coordinates that are independent.
+        weight = frames / (frames + len(filled))
+        response = weight * (covariance + few * np.eye(len(filled))) + (1 - weight) * np.diag(filled)
+        wanted = np.concatenate([ratios[index] for index in self.bonded])[known]
+        changes = np.zeros(len(known))
+        changes[known] = solve(response, filled * self._varying(wanted, filled), assume_a="pos")
         result = list(ratios)
         ends = np.cumsum([len(ratios[index]) for index in self.bonded])[:-1]
         for index, change in zip(self.bonded, np.split(changes, ends), strict=True):
@@ -159,6 +163,12 @@ class ReferenceDistributions:
                 self.coordinates[index], change, self.known[index], self.counts[index], proportional=True
             )
         return result
+
+    def _varying(self, values: FloatArray, weights: FloatArray) -> FloatArray:
+        """Of the known bins of bonded coordinates, without the constant of each, which no covariance sees."""
+        ends = np.cumsum([np.count_nonzero(self.known[index]) for index in self.bonded])[:-1]
+        parts = zip(np.split(values, ends), np.split(weights, ends), strict=True)
+        return np.concatenate([part - np.average(part, weights=weight) for part, weight in parts])
 
     def make_potential(self, energies: list[FloatArray], settings: dict[str, Any]) -> CGPotential:
         """The potential with these energies in its tables."""

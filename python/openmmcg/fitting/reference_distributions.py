@@ -103,6 +103,9 @@ class ReferenceDistributions:
         self.counts = count(self.sources, self.coordinates, progress=progress)
         self.known = [sampled_bins(*pair) for pair in zip(self.coordinates, self.counts, strict=True)]
         self.bonded = [index for index, coordinate in enumerate(self.coordinates) if coordinate.kind != "pairs"]
+        if self.bonded:
+            self.bonded_bins = np.concatenate([self.known[index] for index in self.bonded])
+            self.covariance = self._count_covariance(self.sources)
 
     def first_energies(self) -> list[FloatArray]:
         """Those of the direct inversion, or zero where there is a potential."""
@@ -142,9 +145,7 @@ class ReferenceDistributions:
         in the simulation and in the reference, the two ends of the way. That of the simulation alone leads astray far
         from the reference; that of the reference alone, where atoms respond unlike beads, too far close to it.
         """
-        known = np.concatenate([self.known[index] for index in self.bonded])
-        bonded = [self.coordinates[index] for index in self.bonded]
-        both = [count_covariance(sources, bonded, known) for sources in (simulated, self.sources)]
+        both = self._count_covariance(simulated), self.covariance
         filled, covariance = (np.mean(each, axis=0) for each in zip(*both, strict=True))
         # The same small number of samples in every bin as in the ratios.
         frames = min(sum(map(len, simulated)), self.frames)
@@ -153,9 +154,9 @@ class ReferenceDistributions:
         # Of so many numbers, a covariance from so few frames; towards that of coordinates that are independent.
         weight = frames / (frames + len(filled))
         response = weight * (covariance + few * np.eye(len(filled))) + (1 - weight) * np.diag(filled)
-        wanted = np.concatenate([ratios[index] for index in self.bonded])[known]
-        changes = np.zeros(len(known))
-        changes[known] = solve(response, filled * self._varying(wanted, filled), assume_a="pos")
+        wanted = np.concatenate([ratios[index] for index in self.bonded])[self.bonded_bins]
+        changes = np.zeros(len(self.bonded_bins))
+        changes[self.bonded_bins] = solve(response, filled * self._varying(wanted, filled), assume_a="pos")
         result = list(ratios)
         ends = np.cumsum([len(ratios[index]) for index in self.bonded])[:-1]
         for index, change in zip(self.bonded, np.split(changes, ends), strict=True):
@@ -163,6 +164,9 @@ class ReferenceDistributions:
                 self.coordinates[index], change, self.known[index], self.counts[index], proportional=True
             )
         return result
+
+    def _count_covariance(self, sources: Sequence[Frames]) -> tuple[FloatArray, FloatArray]:
+        return count_covariance(sources, [self.coordinates[index] for index in self.bonded], self.bonded_bins)
 
     def _varying(self, values: FloatArray, weights: FloatArray) -> FloatArray:
         """Of the known bins of bonded coordinates, without the constant of each, which no covariance sees."""

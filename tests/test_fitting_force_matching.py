@@ -1,5 +1,6 @@
 """Force matching: what it must recover, what it must refuse, and that interruptions leave no trace."""
 
+import gc
 import json
 
 import numpy as np
@@ -156,6 +157,31 @@ def test_tabulated_forces_and_their_gradient_are_those_of_the_network(tmp_path, 
         results.append([forces.detach().numpy(), np.concatenate([gradient.flatten() for gradient in gradients])])
     assert difference(results[0][0], results[1][0]) < 2e-3
     assert difference(results[0][1], results[1][1]) < 4e-3
+
+
+@pytest.mark.parametrize("kind", ["schnet", "gnn", "painn"])
+def test_a_batch_leaves_no_tensors_for_the_collector(trajectory, kind):
+    """Python's collector counts objects, not bytes: features of many batches would lie in memory until it comes."""
+    network = random_network(2, network=kind, channels=8, blocks=2, basis_size=12)
+    with Frames(trajectory) as frames:
+        batch = ForceDataset(frames, range(2), CUTOFF, progress=False).__getitems__([0, 1])
+
+    def count_tensors():
+        return sum(isinstance(each, torch.Tensor) for each in gc.get_objects())
+
+    def train():
+        (network_forces(network, batch) - batch.forces).square().mean().backward()
+        network.zero_grad()
+
+    train()  # what is made only once
+    gc.collect()
+    gc.disable()
+    try:
+        before = count_tensors()
+        train()
+        assert count_tensors() == before
+    finally:
+        gc.enable()
 
 
 def test_an_equivariant_network_learns_forces(trajectory, tmp_path):

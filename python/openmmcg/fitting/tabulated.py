@@ -88,8 +88,12 @@ class _Forces:
         self._adjoints: list[Callable[[], None]] = []
 
     def forces(self) -> Tensor:
-        for adjoint in reversed(self._adjoints):
-            adjoint()
+        """Once: the adjoints are forgotten as they run.
+
+        They refer to this object, which refers to them: all features of all batches would wait for Python's collector.
+        """
+        while self._adjoints:
+            self._adjoints.pop()()
         along = (self.direction_gradients * self.directions).sum(1, keepdim=True)
         across = (self.direction_gradients - along * self.directions) / self.distances
         gradients = self.slopes.unsqueeze(1) * self.directions + across

@@ -21,15 +21,12 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
 import resource
-import subprocess
-import sys
 import time
 
 import numpy as np
 import openmm
-from md_water import FOREIGN, TUNED, cores_awake, machine, make_context, versions
+from md_water import machine, make_context, measure_in_process, versions
 from tqdm import tqdm
 
 BEADS_PER_VOLUME = 7.5  # 1/nm³
@@ -118,18 +115,6 @@ def measure(row: dict) -> dict:
     return {**row, "ms_per_step": 1e3 * min(times), "peak_memory_MiB": round(memory)}
 
 
-def measure_in_process(row: dict) -> dict:
-    """Measure in a new process."""
-    environment = {key: value for key, value in os.environ.items() if key not in FOREIGN}
-    environment |= {**TUNED, "OMP_NUM_THREADS": str(row["threads"])}
-    command = [sys.executable, __file__, "--measure", json.dumps(row)]
-    with cores_awake():
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise RuntimeError(f"the measurement of {row} failed:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def plan(arguments: argparse.Namespace) -> list[dict]:
     """The measurements asked for, and the one chain to compare with."""
     sizes = list(itertools.product(arguments.beads, arguments.replicas))
@@ -202,7 +187,7 @@ def main() -> None:
     about = {"machine": machine(arguments.platform), "versions": versions()}
     rows = []
     for row in tqdm(plan(arguments), unit="measurement"):
-        rows.append({**measure_in_process(row), **about})
+        rows.append({**measure_in_process(row, __file__), **about})
         if arguments.json:
             with open(arguments.json, "w") as file:
                 json.dump(rows, file, indent=1)

@@ -212,14 +212,14 @@ def cores_awake():
             process.kill()
 
 
-def measure_in_process(row: dict) -> dict:
-    """Measure in a new process with the row's settings."""
+def measure_in_process(row: dict, program: str = __file__) -> dict:
+    """Measure in a new process of a benchmark, on one thread and tuned unless the row says otherwise."""
     environment = {key: value for key, value in os.environ.items() if key not in (*TUNED, *FOREIGN)}
-    environment["OMP_NUM_THREADS"] = str(row["threads"])
-    tuned = row["settings"] == "tuned"
+    environment["OMP_NUM_THREADS"] = str(row.get("threads", 1))
+    tuned = row.get("settings", "tuned") == "tuned"
     if tuned:
         environment.update(TUNED)
-    command = [sys.executable, __file__, "--measure", json.dumps(row)]
+    command = [sys.executable, program, "--measure", json.dumps(row)]
     with cores_awake() if tuned else contextlib.nullcontext():
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode != 0:

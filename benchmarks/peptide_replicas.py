@@ -15,14 +15,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 import time
 from itertools import combinations
 
 import numpy as np
-from md_water import FOREIGN, TUNED, cores_awake, machine, versions
+from md_water import machine, measure_in_process, versions
 
 NAMES = ["C", "N", "CA", "CB", "C", "N"]
 KINDS = [("C", 12.011), ("N", 14.007), ("CA", 13.019), ("CB", 15.035)]
@@ -188,19 +185,6 @@ def measure(row: dict) -> dict:
     return {**row, "ms_per_step": 1e3 * min(times)}
 
 
-def measure_in_process(row: dict) -> dict:
-    """Measure in a new process."""
-    environment = {key: value for key, value in os.environ.items() if key not in FOREIGN}
-    environment |= {**TUNED, "OMP_NUM_THREADS": str(row["threads"])}
-    with cores_awake():
-        done = subprocess.run(
-            [sys.executable, __file__, "--measure", json.dumps(row)], env=environment, capture_output=True, text=True
-        )
-    if done.returncode != 0:
-        raise RuntimeError(f"the measurement of {row} failed:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--replicas", type=int, default=100)
@@ -219,7 +203,7 @@ def main() -> None:
     about = {"machine": machine(arguments.platform), "versions": versions()}
     engines = {"OpenMM-CG": arguments.platform, "torch loop": "torch"}
     rows = [
-        {**measure_in_process({"engine": engine, "platform": platform, **settings}), **about}
+        {**measure_in_process({"engine": engine, "platform": platform, **settings}, __file__), **about}
         for engine, platform in engines.items()
     ]
     print(about["machine"])

@@ -17,15 +17,12 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 
 import numpy as np
 import openmm
-from md_water import FOREIGN, TUNED, cores_awake, machine, versions
+from md_water import machine, measure_in_process, versions
 from scipy.interpolate import CubicSpline
 from tqdm import tqdm
 
@@ -158,18 +155,6 @@ def measure(row: dict) -> dict:
     return {**row, "ms_per_step": 1e3 * min(times)}
 
 
-def measure_in_process(row: dict) -> dict:
-    """Measure in a new process."""
-    environment = {key: value for key, value in os.environ.items() if key not in FOREIGN}
-    environment |= {**TUNED, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, __file__, "--measure", json.dumps(row)]
-    with cores_awake():
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise RuntimeError(f"the measurement of {row} failed:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def best_rows(rows: list[dict]) -> list[dict]:
     """The least of all rounds, and with it the time of a term."""
     best: dict[tuple, dict] = {}
@@ -222,7 +207,7 @@ def main() -> None:
     # Both forces take turns, so that what else the machine does meets both.
     plan = list(itertools.product(range(arguments.rounds), arguments.platforms, arguments.copies, FORCES))
     rows = [
-        measure_in_process({"platform": platform, "copies": copies, "force": force})
+        measure_in_process({"platform": platform, "copies": copies, "force": force}, __file__)
         for _, platform, copies, force in tqdm(plan, unit="measurement")
     ]
     best = [{**row, **about} for row in best_rows(rows)]

@@ -205,9 +205,11 @@ def show(summary: dict) -> None:
         )
     for beads, row in sorted(summary["noise_of_beads_meV"].items(), key=lambda item: float(item[0])):
         print(f"{beads} beads: noise " + ", ".join(f"{kind} {value:.1f} meV" for kind, (value, _) in row.items()))
-    worst = max(entry["best"] for entry in summary["inversion"]["divergences"].values())
-    own = max(summary["divergences_of_the_run"].values())
-    print(f"inversion: largest divergence {worst:.4f} bits, in the copies' own run {own:.4f} bits")
+    inverted = [entry["best"] for entry in summary["inversion"]["divergences"].values()]
+    own = list(summary["divergences_of_the_run"].values())
+    for name, values in {"inversion": inverted, "copies' own run": own}.items():
+        print(f"{name}: divergences of at most {max(values):.4f} bits, {np.mean(values):.4f} on average")
+    print(f"temperature of the copies: {summary['temperature_K']:.0f} K")
     print(f"{summary['nanoseconds_per_day']:.0f} ns/day of all copies together, files included")
 
 

@@ -1,7 +1,9 @@
 #include "CompoundBondForces.h"
 
 #include <cmath>
+#include <iomanip>
 #include <map>
+#include <sstream>
 
 #include "InternalCoordinates.h"
 #include "UniformSpline.h"
@@ -35,10 +37,12 @@ std::unique_ptr<CustomCompoundBondForce> makeForce(const TabulatedBondedForce& f
                                                    const std::vector<const Table*>& tables) {
     const bool dihedrals = force.hasPeriodicTables();
     const std::string coordinate = force.getNumParticlesPerTerm() == 2 ? "distance(p1, p2)" : "angle(p1, p2, p3)";
-    const std::string sine = std::to_string(std::sqrt(fadingSquaredSine));
+    std::ostringstream fading;
+    fading << std::setprecision(17) << fadingSquaredSine;
     const std::string expression = dihedrals ? "u(table, dihedral(p1, p2, p3, p4))*s^2*(3 - 2*s)*t^2*(3 - 2*t); "
-                                               "s = min(1, (sin(angle(p1, p2, p3))/" +
-                                                   sine + ")^2); t = min(1, (sin(angle(p2, p3, p4))/" + sine + ")^2)"
+                                               "s = min(1, sin(angle(p1, p2, p3))^2/" +
+                                                   fading.str() + "); t = min(1, sin(angle(p2, p3, p4))^2/" +
+                                                   fading.str() + ")"
                                              : "u(table, min(max(place, 0), 1)) + before*min(place, 0) + "
                                                "after*max(place - 1, 0); place = (" +
                                                    coordinate + " - start)/width";

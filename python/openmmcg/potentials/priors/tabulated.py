@@ -107,7 +107,9 @@ class TabulatedAngles(_TabulatedPrior):
 
 
 class TabulatedDihedrals(_TabulatedPrior):
-    """Dihedrals with tabulated energies, periodic.
+    """Dihedrals with tabulated energies, periodic, relative to free rotation.
+
+    They fade where three of the beads come into a line, see `openmmcg.TabulatedBondedForce`.
 
     Parameters
     ----------

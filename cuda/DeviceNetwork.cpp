@@ -130,10 +130,10 @@ int DeviceNetwork::store(const std::vector<double>& matrix, int columns, int pad
     return static_cast<int>(place);
 }
 
-/** Slices of channels one after the other, each [cells + 1, 2, channels of the slice]. */
+/** Slices of channels one after the other, each [cells + 3, channels of the slice]. */
 int DeviceNetwork::storeTable(const Program::Operation& operation, int stride, int channelsPerLane) {
     const int place = static_cast<int>(parameters.size()), width = lanes * channelsPerLane;
-    const int rows = 2 * (operation.cells + 1);
+    const int rows = operation.cells + 3;
     parameters.resize(place + static_cast<size_t>(rows) * stride, 0);
     for (int row = 0; row < rows; row++)
         for (int channel = 0; channel < operation.channels; channel++)

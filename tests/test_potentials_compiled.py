@@ -1,6 +1,7 @@
 """The compiled network, run by a slow interpreter of its specification in docs/design.md."""
 
 import json
+import math
 
 import numpy as np
 import openmm
@@ -32,6 +33,18 @@ NETWORKS = {
     "painn of one block": {"network": "painn", "blocks": 1},
     "painn of three blocks, softplus": {"network": "painn", "blocks": 3, "activation": "shifted_softplus"},
 }
+
+
+def spline_sum(table, places):
+    """Splines of a table at fractions of the cutoff, from the truncated powers (x - j)³ that define a B-spline."""
+    cells = len(table) - 3
+    k = (places.detach() * cells).floor().long().clamp(max=cells - 1)
+    result = 0.0
+    for m in range(4):
+        x = places * cells - k + 3 - m
+        spline = sum((-1) ** j * math.comb(4, j) * (x - j).clamp(min=0) ** 3 for j in range(5)) / 6
+        result = result + spline[:, None] * table[k + m]
+    return result
 
 
 class Interpreter:
@@ -94,15 +107,7 @@ class Interpreter:
         return torch.einsum("ic,idc->idc" if value.dim() == 3 else "ic,ic->ic", scalar, value)
 
     def filters(self, table, distances):
-        place = distances / self.description["cutoff"] * (len(table) - 1)
-        k = place.detach().floor().long()
-        t = (place - k)[:, None]
-        return (
-            (1 + 2 * t) * (1 - t) ** 2 * table[k, 0]
-            + t * (1 - t) ** 2 * table[k, 1]
-            + t**2 * (3 - 2 * t) * table[k + 1, 0]
-            + t**2 * (t - 1) * table[k + 1, 1]
-        )
+        return spline_sum(table, distances / self.description["cutoff"])
 
     def convolution(self, x, table, pairs):
         distances, rows, columns = pairs
@@ -293,18 +298,9 @@ def test_a_table_reproduces_its_filter_to_a_millionth_between_the_knots(size):
     cutoff = 0.6
     filter = random_filter(size)
     table = tabulate(filter, cutoff)
-    cells = len(table) - 1
-    assert cells in [256 * 2**i for i in range(6)]
+    assert len(table) - 3 in [64 * m * 2**i for m in (3, 4) for i in range(6)]
     r = np.random.default_rng(0).uniform(0, cutoff, 5000)
-    k = np.minimum((r / cutoff * cells).astype(int), cells - 1)
-    t = (r / cutoff * cells - k)[:, None]
-    left, right = table[k], table[k + 1]
-    values = (
-        (1 + 2 * t) * (1 - t) ** 2 * left[:, 0]
-        + t * (1 - t) ** 2 * left[:, 1]
-        + t**2 * (3 - 2 * t) * right[:, 0]
-        + t**2 * (t - 1) * right[:, 1]
-    )
+    values = spline_sum(torch.tensor(table), torch.tensor(r / cutoff)).numpy()
     with torch.no_grad():
         expected = filter(torch.tensor(r)).numpy()
     assert np.abs(values - expected).max() < 1e-6 * np.abs(expected).max()
@@ -315,7 +311,7 @@ def test_finer_filters_get_finer_tables():
 
 
 def test_a_filter_too_fine_for_a_table_is_refused(monkeypatch):
-    monkeypatch.setattr("openmmcg.potentials.compiled._MOST_CELLS", 512)
+    monkeypatch.setattr("openmmcg.potentials.compiled._CELLS", (256, 512))
     with pytest.raises(ValueError, match="use fewer or wider radial basis functions"):
         tabulate(random_filter(200), 0.6)
 

@@ -70,10 +70,11 @@ private:
             const bool toVector = name == "vector_convolution";
             operation.kind = toVector ? Kind::VectorConvolution : Kind::Convolution;
             const Value in = readInput(json.at("input"), operation, toVector ? 1 : 0);
-            operation.table = readArray(json.at("table"), 3);
-            require(shape[0] >= 2 && shape[1] == 2 && shape[2] == in.channels,
-                    where + "its table does not fit its input");
-            operation.cells = shape[0] - 1;
+            require(json.at("table").at("shape").size() != 3,
+                    where + "it was saved by an earlier openmm-cg; CGPotential.load(file).save(file) saves it anew");
+            operation.table = readArray(json.at("table"), 2);
+            require(shape[0] >= 4 && shape[1] == in.channels, where + "its table does not fit its input");
+            operation.cells = shape[0] - 3;
             operation.channels = in.channels;
             operation.components = toVector ? 3 : in.components;
         } else if (name == "product" || name == "inner_product") {

@@ -29,7 +29,7 @@ struct CompiledNetwork {
         int channels = 0, components = 1;  ///< of the value; components are 1 or 3
         Activation activation = Activation::Identity;
         std::vector<float> weight, bias;  ///< dense: [in, out]; embedding: [types, channels]; readout: [in], [1]
-        std::vector<float> table;         ///< [cells + 1, 2, channels]
+        std::vector<float> table;         ///< [cells + 3, channels]
         int cells = 0;
     };
     double cutoff;  ///< nm

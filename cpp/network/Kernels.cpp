@@ -228,30 +228,32 @@ inline Real horizontalSum(typename Vector<Real>::type x) {
     return HorizontalSum<Real, registerBytes / sizeof(Real)>::of(x);
 }
 
-/** Weights of the cubic Hermite interpolation on one cell: of value1 - value0, and of the two slopes. */
+/** The four cubic B-splines that are not zero on a cell. */
 template <class Real>
-struct Hermite {
-    Real difference, slope0, slope1;
-    explicit Hermite(Real t) {
-        const Real t2 = t * t, t3 = t2 * t;
-        difference = 3 * t2 - 2 * t3;
-        slope0 = t3 - 2 * t2 + t;
-        slope1 = t3 - t2;
+struct Spline {
+    Real weights[4];
+    explicit Spline(Real t) {
+        const Real u = 1 - t, third = Real(1) / 3, half = Real(1) / 2;
+        weights[0] = half * third * u * u * u;
+        weights[1] = 2 * third - t * t * (1 - half * t);
+        weights[2] = 2 * third - u * u * (1 - half * u);
+        weights[3] = half * third * t * t * t;
     }
 };
 
-/** The derivatives of these weights with respect to the distance. */
+/** Their derivatives with respect to the distance. */
 template <class Real>
-struct HermiteDerivative {
-    Real difference, slope0, slope1;
-    HermiteDerivative(Real t, Real inverseWidth) {
-        difference = 6 * (t - t * t) * inverseWidth;
-        slope0 = (3 * t * t - 4 * t + 1) * inverseWidth;
-        slope1 = (3 * t * t - 2 * t) * inverseWidth;
+struct SplineDerivative {
+    Real weights[4];
+    SplineDerivative(Real t, Real inverseWidth) {
+        const Real u = 1 - t, half = Real(1) / 2;
+        weights[0] = -half * u * u * inverseWidth;
+        weights[1] = -t * (2 - 3 * half * t) * inverseWidth;
+        weights[2] = u * (2 - 3 * half * u) * inverseWidth;
+        weights[3] = half * t * t * inverseWidth;
     }
 };
 
-/** The registers at one channel of a row for each component. */
 template <class Real, int count, int components>
 struct Blocks {
     using B = Block<Real, count>;
@@ -271,24 +273,20 @@ struct Blocks {
     }
 };
 
-/** The four rows of the table's cell in which an edge is. */
+/** The four rows of the table that the filter of an edge is a sum of. */
 template <class Real, int count>
 struct Cell {
     using B = Block<Real, count>;
-    B value0, slope0, value1, slope1;
-    Cell(const Real* knots, int cell) {
-        const Real* knot = knots + static_cast<long>(cell) * 2 * B::channels;
-        value0 = B::load(knot);
-        slope0 = B::load(knot + B::channels);
-        value1 = B::load(knot + 2 * B::channels);
-        slope1 = B::load(knot + 3 * B::channels);
+    B coefficients[4];
+    Cell(const Real* table, int cell) {
+        for (int row = 0; row < 4; row++)
+            coefficients[row] = B::load(table + (static_cast<long>(cell) + row) * B::channels);
     }
-    typename B::Register getFilter(int k, const Hermite<Real>& h) const {
-        return value0.part[k] + h.difference * (value1.part[k] - value0.part[k]) + h.slope0 * slope0.part[k] +
-               h.slope1 * slope1.part[k];
-    }
-    typename B::Register getDerivative(int k, const HermiteDerivative<Real>& d) const {
-        return d.difference * (value1.part[k] - value0.part[k]) + d.slope0 * slope0.part[k] + d.slope1 * slope1.part[k];
+    /** The filter or its derivative. */
+    template <class Splines>
+    typename B::Register sum(int k, const Splines& splines) const {
+        return (splines.weights[0] * coefficients[0].part[k] + splines.weights[1] * coefficients[1].part[k]) +
+               (splines.weights[2] * coefficients[2].part[k] + splines.weights[3] * coefficients[3].part[k]);
     }
 };
 
@@ -298,7 +296,7 @@ void convolveBlock(int channel, const Edges<Real>& edges, const FilterTable<Real
                    Real* y) {
     using Rows = Blocks<Real, count, components>;
     const int stride = table.stride, width = components * stride;
-    const Real* knots = table.knots + 2L * channel * (table.cells + 1);
+    const Real* rows = table.rows + static_cast<long>(channel) * (table.cells + 3);
     for (int i = edges.begin; i < edges.end; i++)
         Rows::zero().store(y + static_cast<long>(i) * width + channel, stride);
     for (int i = edges.begin; i < edges.end; i++) {
@@ -307,13 +305,13 @@ void convolveBlock(int channel, const Edges<Real>& edges, const FilterTable<Real
         Rows sum = Rows::load(yi, stride);
         const int middle = edges.middle[i - edges.begin], last = edges.first[i - edges.begin + 1];
         const auto addEdge = [&](int e, bool both) __attribute__((always_inline)) {
-            const Hermite<Real> h(edges.fraction[e]);
-            const Cell<Real, count> cell(knots, edges.cell[e]);
+            const Spline<Real> spline(edges.fraction[e]);
+            const Cell<Real, count> cell(rows, edges.cell[e]);
             const Rows xj = Rows::load(row(x, edges.neighbor[e], width) + channel, stride);
             Real* yj = y + static_cast<long>(edges.neighbor[e]) * width + channel;
             Rows other = both ? Rows::load(yj, stride) : xj;
             for (int k = 0; k < count; k++) {
-                const auto w = cell.getFilter(k, h);
+                const auto w = cell.sum(k, spline);
                 for (int d = 0; d < components; d++) {
                     sum.of[d].part[k] += w * xj.of[d].part[k];
                     other.of[d].part[k] += w * xi.of[d].part[k];
@@ -352,7 +350,7 @@ void convolveAdjointBlock(int channel, const Edges<Real>& edges, const FilterTab
                           const Features<Real>& x, const Real* yGradient, Real* xGradient, Real* edgeGradient) {
     using Rows = Blocks<Real, count, components>;
     const int stride = table.stride, width = components * stride;
-    const Real* knots = table.knots + 2L * channel * (table.cells + 1);
+    const Real* rows = table.rows + static_cast<long>(channel) * (table.cells + 3);
     for (int i = edges.begin; i < edges.end; i++) {
         const long start = static_cast<long>(i) * width + channel;
         const Rows xi = Rows::load(row(x, i, width) + channel, stride), gi = Rows::load(yGradient + start, stride);
@@ -360,9 +358,9 @@ void convolveAdjointBlock(int channel, const Edges<Real>& edges, const FilterTab
         Rows sum = own == nullptr ? Rows::zero() : Rows::load(own, stride);
         forEdges(edges, i, stride, own, sum, [&](int e, Target target) __attribute__((always_inline)) {
             const Real t = edges.fraction[e];
-            const Hermite<Real> h(t);
-            const HermiteDerivative<Real> derivative(t, table.inverseWidth);
-            const Cell<Real, count> cell(knots, edges.cell[e]);
+            const Spline<Real> spline(t);
+            const SplineDerivative<Real> derivative(t, table.inverseWidth);
+            const Cell<Real, count> cell(rows, edges.cell[e]);
             const long startJ = static_cast<long>(edges.neighbor[e]) * width + channel;
             const Rows xj = Rows::load(row(x, edges.neighbor[e], width) + channel, stride),
                        gj = Rows::load(yGradient + startJ, stride);
@@ -372,9 +370,9 @@ void convolveAdjointBlock(int channel, const Edges<Real>& edges, const FilterTab
                 auto products = gi.of[0].part[k] * xj.of[0].part[k] + gj.of[0].part[k] * xi.of[0].part[k];
                 for (int d = 1; d < components; d++)
                     products += gi.of[d].part[k] * xj.of[d].part[k] + gj.of[d].part[k] * xi.of[d].part[k];
-                slopes += cell.getDerivative(k, derivative) * products;
+                slopes += cell.sum(k, derivative) * products;
                 if (target != Target::None) {
-                    const auto w = cell.getFilter(k, h);
+                    const auto w = cell.sum(k, spline);
                     for (int d = 0; d < components; d++) {
                         sum.of[d].part[k] += w * gj.of[d].part[k];
                         other.of[d].part[k] += w * gi.of[d].part[k];
@@ -395,7 +393,7 @@ void convolveToVectorBlock(int channel, const Edges<Real>& edges, const FilterTa
     using B = Block<Real, count>;
     using Rows = Blocks<Real, count, 3>;
     const int stride = table.stride, width = 3 * stride;
-    const Real* knots = table.knots + 2L * channel * (table.cells + 1);
+    const Real* rows = table.rows + static_cast<long>(channel) * (table.cells + 3);
     for (int i = edges.begin; i < edges.end; i++)
         Rows::zero().store(y + static_cast<long>(i) * width + channel, stride);
     for (int i = edges.begin; i < edges.end; i++) {
@@ -404,13 +402,13 @@ void convolveToVectorBlock(int channel, const Edges<Real>& edges, const FilterTa
         Rows sum = Rows::load(yi, stride);
         const int middle = edges.middle[i - edges.begin], last = edges.first[i - edges.begin + 1];
         const auto addEdge = [&](int e, bool both) __attribute__((always_inline)) {
-            const Hermite<Real> h(edges.fraction[e]);
-            const Cell<Real, count> cell(knots, edges.cell[e]);
+            const Spline<Real> spline(edges.fraction[e]);
+            const Cell<Real, count> cell(rows, edges.cell[e]);
             const B xj = B::load(row(x, edges.neighbor[e], stride) + channel);
             Real* yj = y + static_cast<long>(edges.neighbor[e]) * width + channel;
             Rows other = both ? Rows::load(yj, stride) : sum;
             for (int k = 0; k < count; k++) {
-                const auto w = cell.getFilter(k, h), wxi = w * xi.part[k], wxj = w * xj.part[k];
+                const auto w = cell.sum(k, spline), wxi = w * xi.part[k], wxj = w * xj.part[k];
                 for (int d = 0; d < 3; d++) {
                     sum.of[d].part[k] += edges.direction[d][e] * wxj;
                     other.of[d].part[k] -= edges.direction[d][e] * wxi;  // from j, i is in the opposite direction
@@ -435,7 +433,7 @@ void convolveToVectorAdjointBlock(int channel, const Edges<Real>& edges, const F
     using Rows = Blocks<Real, count, 3>;
     using Register = typename B::Register;
     const int stride = table.stride, width = 3 * stride;
-    const Real* knots = table.knots + 2L * channel * (table.cells + 1);
+    const Real* rows = table.rows + static_cast<long>(channel) * (table.cells + 3);
     for (int i = edges.begin; i < edges.end; i++) {
         const B xi = B::load(row(x, i, stride) + channel);
         const Rows gi = Rows::load(yGradient + static_cast<long>(i) * width + channel, stride);
@@ -444,9 +442,9 @@ void convolveToVectorAdjointBlock(int channel, const Edges<Real>& edges, const F
         forEdges(edges, i, stride, own, sum, [&](int e, Target target) __attribute__((always_inline)) {
             const Real t = edges.fraction[e];
             const Real direction[3] = {edges.direction[0][e], edges.direction[1][e], edges.direction[2][e]};
-            const Hermite<Real> h(t);
-            const HermiteDerivative<Real> derivative(t, table.inverseWidth);
-            const Cell<Real, count> cell(knots, edges.cell[e]);
+            const Spline<Real> spline(t);
+            const SplineDerivative<Real> derivative(t, table.inverseWidth);
+            const Cell<Real, count> cell(rows, edges.cell[e]);
             const long j = edges.neighbor[e];
             const B xj = B::load(row(x, j, stride) + channel);
             const Rows gj = Rows::load(yGradient + j * width + channel, stride);
@@ -454,14 +452,14 @@ void convolveToVectorAdjointBlock(int channel, const Edges<Real>& edges, const F
             B other = target == Target::Both ? B::load(others) : xj;
             Register slopes{}, turns[3] = {};
             for (int k = 0; k < count; k++) {
-                const auto w = cell.getFilter(k, h), wxi = w * xi.part[k], wxj = w * xj.part[k];
+                const auto w = cell.sum(k, spline), wxi = w * xi.part[k], wxj = w * xj.part[k];
                 Register alongI{}, alongJ{};
                 for (int d = 0; d < 3; d++) {
                     alongI += direction[d] * gi.of[d].part[k];
                     alongJ += direction[d] * gj.of[d].part[k];
                     turns[d] += wxj * gi.of[d].part[k] - wxi * gj.of[d].part[k];
                 }
-                slopes += cell.getDerivative(k, derivative) * (alongI * xj.part[k] - alongJ * xi.part[k]);
+                slopes += cell.sum(k, derivative) * (alongI * xj.part[k] - alongJ * xi.part[k]);
                 if (target != Target::None) {
                     sum.of[0].part[k] -= w * alongJ;
                     other.part[k] += w * alongI;
@@ -497,7 +495,7 @@ template <class Real>
 void arrangeTable(int cells, int stride, const Real* table, Real* arranged) {
     forBlocks<Real>(stride, [&](int channel, auto count) {
         constexpr int channels = Block<Real, decltype(count)::value>::channels;
-        for (int row = 0; row < 2 * (cells + 1); row++)
+        for (int row = 0; row < cells + 3; row++)
             for (int c = 0; c < channels; c++) *arranged++ = table[static_cast<long>(row) * stride + channel + c];
     });
 }

@@ -24,10 +24,10 @@ struct Edges {
     const Real* direction[3];  ///< unit vector from the bead to its neighbor
 };
 
-/** Tabulated filter: at each knot `stride` values, then `stride` slopes times the width of a cell. */
+/** Tabulated filter: the coefficients of cubic splines, `stride` channels each. */
 template <class Real>
 struct FilterTable {
-    const Real* knots;  ///< as arrangeTable puts them
+    const Real* rows;  ///< as arrangeTable puts them
     int stride, cells;
     Real inverseWidth;  ///< 1/nm
 };
@@ -42,7 +42,7 @@ struct Features {
 /** The inner loops of the primitives, compiled for several instruction sets. Values have 1 or 3 components. */
 template <class Real>
 struct Kernels {
-    /** Copy a table [cells + 1, 2, stride] into the order in which the convolution reads it. */
+    /** Copy a table [cells + 3, stride] into the order in which the convolution reads it. */
     void (*arrangeTable)(int cells, int stride, const Real* table, Real* arranged);
     /** y_i = Σ_j x_j ∘ W(r_ij) for the thread's beads. */
     void (*convolve)(int components, const Edges<Real>& edges, const FilterTable<Real>& table, const Features<Real>& x,

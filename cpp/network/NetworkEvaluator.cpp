@@ -82,7 +82,7 @@ typename NetworkEvaluator<Real>::Operation NetworkEvaluator<Real>::prepare(const
         operation.terms.push_back(std::move(term));
     }
     if (Program::isConvolution(source.kind)) {
-        const auto table = pad<Real>(source.table, source.channels, 2 * (source.cells + 1), operation.stride);
+        const auto table = pad<Real>(source.table, source.channels, source.cells + 3, operation.stride);
         operation.table.resize(table.size());
         kernels.arrangeTable(source.cells, operation.stride, table.data(), operation.table.data());
     }

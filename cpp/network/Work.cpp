@@ -5,8 +5,7 @@ namespace OpenMMCG {
 namespace {
 
 const double edgeBytes = 20;          // neighbor, unit vector and distance
-const double interpolation = 7;       // W = v0·K0 + s0·K1 + v1·K2 + s1·K3
-const double slopeInterpolation = 6;  // W' likewise from K2 - K0, K1 and K3
+const double interpolation = 7;       // W = w0·K0 + w1·K1 + w2·K2 + w3·K3, and W' likewise
 
 }  // namespace
 
@@ -31,7 +30,7 @@ Work WorkEstimate::convolution(int k) const {
     const Program::Operation& operation = program.operations[k];
     const bool typed = operation.terms.empty(), toVector = operation.kind == Program::Kind::VectorConvolution;
     const double channels = operation.channels, out = operation.components, in = toVector ? 1 : out;
-    const double table = 2.0 * (operation.cells + 1) * channels, features = typed ? 0 : beads * in * channels;
+    const double table = (operation.cells + 3.0) * channels, features = typed ? 0 : beads * in * channels;
     Work work;
     work.operations = edges * channels * (interpolation + 2 * out + (toVector ? 1 : 0));
     work.memory = realSize * (table + features + beads * out * channels) + edges * edgeBytes;
@@ -43,12 +42,12 @@ Work WorkEstimate::convolutionAdjoint(int k) const {
     const Program::Operation& operation = program.operations[k];
     const bool typed = operation.terms.empty(), toVector = operation.kind == Program::Kind::VectorConvolution;
     const double channels = operation.channels, out = operation.components, in = toVector ? 1 : out;
-    const double table = 2.0 * (operation.cells + 1) * channels, features = typed ? 0 : beads * in * channels;
+    const double table = (operation.cells + 3.0) * channels, features = typed ? 0 : beads * in * channels;
     const double input = typed ? 0 : toVector ? 7 : 2 * in;       // to the gradient of the input
     const double force = toVector ? 9 + 5 + 4 + 12 : 4 * in + 7;  // to the forces
     Work work;
     work.operations =
-        edges * channels * (slopeInterpolation + (typed && !toVector ? 0 : interpolation) + input + force);
+        edges * channels * (interpolation * (typed && !toVector ? 1 : 2) + input + force);
     work.memory = realSize * (table + 2 * features + beads * out * channels) + edges * edgeBytes;
     work.cache =
         realSize * (channels * edges * (4 + in + out) + 2 * features + beads * out * channels) + edges * edgeBytes;

@@ -2,7 +2,7 @@
 // CHANNELS_PER_LANE channels of one slice of them. Slices follow one another, so that at any time all beads read the
 // same slice of the table, which then stays in the first-level cache.
 //
-// A cell of the table is values and slopes at its two ends: W = v0·K[0] + s0·K[1] + v1·K[2] + s1·K[3].
+// A filter is a cubic spline: the sum of four rows of the table, from that of the edge's cell on.
 
 KERNEL void convolve$NAME$(int capacity, GLOBAL real* RESTRICT workspace, GLOBAL const real* RESTRICT parameters,
         GLOBAL const int* RESTRICT types, GLOBAL const int* RESTRICT neighbors, GLOBAL const real4* RESTRICT edges,
@@ -12,7 +12,7 @@ KERNEL void convolve$NAME$(int capacity, GLOBAL real* RESTRICT workspace, GLOBAL
     GLOBAL $VALUE$* y = (GLOBAL $VALUE$*) ($OUTPUT$);
     for (int unit = GLOBAL_ID/32; unit < NUM_BEADS*$SLICES$; unit += GLOBAL_SIZE/32) {
         const int slice = unit/NUM_BEADS, i = unit-slice*NUM_BEADS, column = slice*32+lane;
-        GLOBAL const $VALUE$* table = (GLOBAL const $VALUE$*) (parameters+$TABLE$)+slice*($CELLS$+1)*64+lane;
+        GLOBAL const $VALUE$* table = (GLOBAL const $VALUE$*) (parameters+$TABLE$)+slice*($CELLS$+3)*32+lane;
         $VALUE$ sum[$OUT_COMPONENTS$];
         for (int d = 0; d < $OUT_COMPONENTS$; d++)
             sum[d] = $ZERO$;
@@ -22,9 +22,9 @@ KERNEL void convolve$NAME$(int capacity, GLOBAL real* RESTRICT workspace, GLOBAL
             const int row = $ROW$(neighbors[e]);
             const real place = edge.w*(real) $CELLS_PER_LENGTH$;
             const int cell = min((int) place, $CELLS$-1);
-            const real t = place-cell, t1 = 1-t;
-            GLOBAL const $VALUE$* knot = table+cell*64;
-            const $VALUE$ filter = ((1+2*t)*t1*t1)*knot[0]+(t*t1*t1)*knot[32]+(t*t*(3-2*t))*knot[64]-(t*t*t1)*knot[96];
+            const real t = place-cell;
+            GLOBAL const $VALUE$* rows = table+cell*32;
+            const $VALUE$ filter = SPLINE0(t)*rows[0]+SPLINE1(t)*rows[32]+SPLINE1(1-t)*rows[64]+SPLINE0(1-t)*rows[96];
 #if $IS_VECTOR$
             const $VALUE$ message = filter*x[row*$COLUMNS$+column];
             sum[0] += edge.x*message;
@@ -54,7 +54,7 @@ KERNEL void convolveAdjoint$NAME$(int capacity, GLOBAL real* RESTRICT workspace,
         const int slice = unit/NUM_BEADS, i = unit-slice*NUM_BEADS, column = slice*32+lane;
         $VALUE$ fx = $ZERO$, fy = $ZERO$, fz = $ZERO$;
         if (unit < units) {
-            GLOBAL const $VALUE$* table = (GLOBAL const $VALUE$*) (parameters+$TABLE$)+slice*($CELLS$+1)*64+lane;
+            GLOBAL const $VALUE$* table = (GLOBAL const $VALUE$*) (parameters+$TABLE$)+slice*($CELLS$+3)*32+lane;
             $VALUE$ xi[$IN_COMPONENTS$], gi[$OUT_COMPONENTS$], sum[$IN_COMPONENTS$];
             for (int d = 0; d < $IN_COMPONENTS$; d++) {
                 xi[d] = x[($ROW$(i)*$IN_COMPONENTS$+d)*$COLUMNS$+column];
@@ -68,12 +68,13 @@ KERNEL void convolveAdjoint$NAME$(int capacity, GLOBAL real* RESTRICT workspace,
                 const int j = neighbors[e], row = $ROW$(j);
                 const real place = edge.w*(real) $CELLS_PER_LENGTH$;
                 const int cell = min((int) place, $CELLS$-1);
-                const real t = place-cell, t1 = 1-t;
-                GLOBAL const $VALUE$* knot = table+cell*64;
-                const $VALUE$ v0 = knot[0], s0 = knot[32], v1 = knot[64], s1 = knot[96];
-                const $VALUE$ slope = (real) $CELLS_PER_LENGTH$*((6*t*t1)*(v1-v0)+(t1*(1-3*t))*s0+(t*(3*t-2))*s1);
+                const real t = place-cell;
+                GLOBAL const $VALUE$* rows = table+cell*32;
+                const $VALUE$ c0 = rows[0], c1 = rows[32], c2 = rows[64], c3 = rows[96];
+                const $VALUE$ slope = (real) $CELLS_PER_LENGTH$*
+                        (SLOPE0(t)*c0+SLOPE1(t)*c1-SLOPE1(1-t)*c2-SLOPE0(1-t)*c3);
 #if $HAS_INPUT_GRADIENT$ || $IS_VECTOR$
-                const $VALUE$ filter = ((1+2*t)*t1*t1)*v0+(t*t1*t1)*s0+(t*t*(3-2*t))*v1-(t*t*t1)*s1;
+                const $VALUE$ filter = SPLINE0(t)*c0+SPLINE1(t)*c1+SPLINE1(1-t)*c2+SPLINE0(1-t)*c3;
 #endif
 #if $IS_VECTOR$
                 // With q = ∂E/∂r̂ and a = r̂·q/W: ∂E/∂r_ij = r̂ (W' - W/r) a + q/r. Seen from j, r̂ points the other way.

@@ -5,6 +5,12 @@
 #define SAME(i) (i)
 #define TYPE_OF(i) (types[i])
 
+// Cubic splines that end and that pass their peak in a cell, and their derivatives; the other two are mirror images.
+#define SPLINE0(t) ((real) (1.0/6)*(1-(t))*(1-(t))*(1-(t)))
+#define SPLINE1(t) ((real) (2.0/3)-(t)*(t)*(1-(real) 0.5*(t)))
+#define SLOPE0(t) ((real) -0.5*(1-(t))*(1-(t)))
+#define SLOPE1(t) ((t)*((real) 1.5*(t)-2))
+
 // Activations: the value and its derivative. OpenMM compiles with fast mathematics, in which CUDA's own tanh is right to
 // three digits only; exp and log keep six.
 

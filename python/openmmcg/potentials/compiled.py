@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.interpolate import BSpline, make_interp_spline
 from torch import Tensor
 
 from openmmcg.potentials.networks.primitives import Filter
 from openmmcg.potentials.networks.program import FilterConvolutionNetwork
 
-_FEWEST_CELLS, _MOST_CELLS = 256, 8192
+_CELLS = (192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144)
 _VALUE_TOLERANCE, _SLOPE_TOLERANCE = 1e-6, 1e-5
-# Where in a cell the error of cubic Hermite interpolation is largest: of the value, and of the slope.
+# Where in a cell the error of cubic interpolation is largest: of the value, and of the slope.
 _PROBES = (0.5, 0.2113, 0.7887)
 
 
@@ -53,62 +54,54 @@ def compile_network(network: FilterConvolutionNetwork) -> tuple[str, bytes]:
 
 
 def tabulate(filter: Filter, cutoff: float) -> NDArray[np.float64]:
-    """Tabulate a float64 filter for cubic Hermite interpolation.
+    """Tabulate a float64 filter as a cubic spline.
 
     Returns
     -------
-    ndarray, shape [cells + 1, 2, channels]
-        At knot ``k``, distance ``k cutoff / cells``: value, and slope times cell width. The number of cells
-        is doubled from 256 until values between the knots are within 1e-6 of the largest, and slopes within
-        1e-5 of the steepest.
+    ndarray, shape [cells + 3, channels]
+        Coefficients of the cubic B-splines of equal cells: in cell ``k``, from distance ``k cutoff / cells``, the
+        filter is the sum of rows ``k`` to ``k + 3`` times the four splines that are not zero there. It is exact at the
+        knots, and so are the slopes at both ends. There are 192 cells or more, until values between the knots are
+        within 1e-6 of the largest, and slopes within 1e-5 of the steepest.
 
     Raises
     ------
     ValueError
-        8192 cells do not suffice, or the filter is not finite.
+        6144 cells do not suffice, or the filter is not finite.
     """
-    cells = _FEWEST_CELLS
-    while True:
-        width = cutoff / cells
-        knots = torch.linspace(0.0, cutoff, cells + 1, dtype=torch.float64)
-        values, slopes = (part.detach() for part in filter.with_slopes(knots))
-        table = torch.stack([values, slopes * width], 1)
-        _check_finite(table)
-        error, slope_error = _interpolation_errors(filter, table, width)
+    for cells in _CELLS:
+        places = np.linspace(0.0, cutoff, cells + 1)
+        values, slopes = _evaluate(filter, places)
+        knots = cutoff / cells * np.arange(-3, cells + 4)
+        spline = make_interp_spline(places, values, t=knots, bc_type=([(1, slopes[0])], [(1, slopes[-1])]))
+        error, slope_error = _interpolation_errors(filter, spline, cutoff / cells * np.arange(cells), cutoff / cells)
         if error < _VALUE_TOLERANCE and slope_error < _SLOPE_TOLERANCE:
-            return table.numpy()
-        if cells == _MOST_CELLS:
-            raise ValueError(
-                f"a filter varies so fast that a table of {cells} cells reproduces it to {error:.0e} only, and "
-                f"its slopes to {slope_error:.0e}; use fewer or wider radial basis functions"
-            )
-        cells *= 2
+            return spline.c
+    raise ValueError(
+        f"a filter varies so fast that a table of {cells} cells reproduces it to {error:.0e} only, and "
+        f"its slopes to {slope_error:.0e}; use fewer or wider radial basis functions"
+    )
 
 
-def _interpolation_errors(filter: Filter, table: Tensor, width: float) -> tuple[float, float]:
+def _evaluate(filter: Filter, distances: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Values and slopes, ``[distances, channels]``."""
+    values, slopes = (part.detach() for part in filter.with_slopes(torch.from_numpy(distances)))
+    _check_finite(values)
+    _check_finite(slopes)
+    return values.numpy(), slopes.numpy()
+
+
+def _interpolation_errors(
+    filter: Filter, spline: BSpline, left: NDArray[np.float64], width: float
+) -> tuple[float, float]:
     """Largest errors of values and slopes between the knots, relative to the largest of each."""
-    left, right = table[:-1], table[1:]
-    errors, slope_errors = [], []
-    for t in _PROBES:
-        distances = (torch.arange(len(left), dtype=torch.float64) + t) * width
-        values, slopes = (part.detach() for part in filter.with_slopes(distances))
-        interpolated = (
-            (1 + 2 * t) * (1 - t) ** 2 * left[:, 0]
-            + t * (1 - t) ** 2 * left[:, 1]
-            + t**2 * (3 - 2 * t) * right[:, 0]
-            + t**2 * (t - 1) * right[:, 1]
-        )
-        interpolated_slopes = (
-            6 * t * (t - 1) * (left[:, 0] - right[:, 0])
-            + (1 - t) * (1 - 3 * t) * left[:, 1]
-            + t * (3 * t - 2) * right[:, 1]
-        ) / width
-        errors.append(float((interpolated - values).abs().max()))
-        slope_errors.append(float((interpolated_slopes - slopes).abs().max()))
-    smallest = torch.finfo(torch.float64).tiny  # of filters that are zero throughout
-    largest = max(float(table[:, 0].abs().max()), smallest)
-    steepest = max(float(table[:, 1].abs().max()) / width, smallest)
-    return max(errors) / largest, max(slope_errors) / steepest
+    places = np.concatenate([left + t * width for t in _PROBES])
+    parts = zip(_evaluate(filter, places), (spline(places), spline.derivative()(places)), strict=True)
+    smallest = np.finfo(float).tiny  # of filters that are zero throughout
+    error, slope_error = (
+        float(np.abs(interpolated - exact).max() / max(np.abs(exact).max(), smallest)) for exact, interpolated in parts
+    )
+    return error, slope_error
 
 
 def _check_finite(array: Tensor) -> None:

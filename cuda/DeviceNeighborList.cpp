@@ -19,6 +19,8 @@ const int mostBeadsWithoutCells = 512;
 /** A first guess at the number of neighbors; should it be too small, it is raised before the first step is over. */
 const int firstCapacity = 96;
 const int listThreads = 64, sortThreads = 256;
+/** Threads that share the search for the neighbors of a bead. */
+const int lanes = 8;
 
 }  // namespace
 
@@ -96,6 +98,8 @@ void DeviceNeighborList::createKernels() {
                                                   {"NUM_BEADS", std::to_string(beads)},
                                                   {"BEADS_PER_REPLICA", std::to_string(beads / settings.replicas)},
                                                   {"CUTOFF", compute.doubleToString(settings.cutoff, true)},
+                                                  {"LIST_THREADS", std::to_string(listThreads)},
+                                                  {"LANES", std::to_string(lanes)},
                                                   {"SORT_THREADS", std::to_string(sortThreads)},
                                                   {"MAX_CELLS_ALONG", std::to_string(getMostCellsAlong())}};
     if (settings.periodic)
@@ -192,7 +196,7 @@ void DeviceNeighborList::update() {
     setMixed(findEdges, 1, radius);
     setBox(findEdges, 2);
     findEdges->setArg(5, capacity);
-    timer.execute(findEdges, beads, listThreads);
+    timer.execute(findEdges, beads * lanes, listThreads);
     isChecked = canOverflow || isStale;
     isStale = false;
     if (isChecked) {

@@ -320,13 +320,16 @@ void DeviceNetwork::writeSegment(int segment) {
             reverse += withLoop(number, writeGradient(number));
     const auto write = [&](const std::string& name, const std::string& body) {
         source += fill(R"(
-KERNEL void $name$(GLOBAL real* workspace, GLOBAL const real* RESTRICT parameters, GLOBAL const int* RESTRICT types,
+KERNEL void BOUNDS($threads$, 4) $name$(GLOBAL real* workspace, GLOBAL const real* RESTRICT parameters, GLOBAL const int* RESTRICT types,
         GLOBAL real* RESTRICT beadEnergies) {
     for (int first = GROUP_ID*$rows$; first < PADDED_BEADS; first += NUM_GROUPS*$rows$) {
 $body$    }
 }
 )",
-                       {{"name", name}, {"rows", std::to_string(rowsPerBlock)}, {"body", body}});
+                       {{"name", name},
+                        {"threads", std::to_string(segmentThreads)},
+                        {"rows", std::to_string(rowsPerBlock)},
+                        {"body", body}});
     };
     if (segment < lastSegment) {
         write("forward" + std::to_string(segment), forward);

@@ -4,7 +4,7 @@
 //
 // A filter is a cubic spline: the sum of four rows of the table, from that of the edge's cell on.
 
-KERNEL void convolve$NAME$(int capacity, GLOBAL real* RESTRICT workspace, GLOBAL const real* RESTRICT parameters,
+KERNEL void BOUNDS(CONVOLUTION_THREADS, 6) convolve$NAME$(int capacity, GLOBAL real* RESTRICT workspace, GLOBAL const real* RESTRICT parameters,
         GLOBAL const int* RESTRICT types, GLOBAL const int* RESTRICT neighbors, GLOBAL const real4* RESTRICT edges,
         GLOBAL const int* RESTRICT edgeCounts) {
     const int lane = LOCAL_ID%32;
@@ -17,14 +17,15 @@ KERNEL void convolve$NAME$(int capacity, GLOBAL real* RESTRICT workspace, GLOBAL
         for (int d = 0; d < $OUT_COMPONENTS$; d++)
             sum[d] = $ZERO$;
         const int end = i*capacity+edgeCounts[i];
+#pragma unroll 4
         for (int e = i*capacity; e < end; e++) {
             const real4 edge = edges[e];
             const int row = $ROW$(neighbors[e]);
             const real place = edge.w*(real) $CELLS_PER_LENGTH$;
             const int cell = min((int) place, $CELLS$-1);
-            const real t = place-cell;
+            const real t = place-cell, u = 1-t;
             GLOBAL const $VALUE$* rows = table+cell*32;
-            const $VALUE$ filter = SPLINE0(t)*rows[0]+SPLINE1(t)*rows[32]+SPLINE1(1-t)*rows[64]+SPLINE0(1-t)*rows[96];
+            const $VALUE$ filter = OUTER(u)*rows[0]+INNER(t)*rows[32]+INNER(u)*rows[64]+OUTER(t)*rows[96];
 #if $IS_VECTOR$
             const $VALUE$ message = filter*x[row*$COLUMNS$+column];
             sum[0] += edge.x*message;
@@ -40,7 +41,7 @@ KERNEL void convolve$NAME$(int capacity, GLOBAL real* RESTRICT workspace, GLOBAL
     }
 }
 
-KERNEL void convolveAdjoint$NAME$(int capacity, GLOBAL real* RESTRICT workspace, GLOBAL const real* RESTRICT parameters,
+KERNEL void BOUNDS(CONVOLUTION_THREADS, 6) convolveAdjoint$NAME$(int capacity, GLOBAL real* RESTRICT workspace, GLOBAL const real* RESTRICT parameters,
         GLOBAL const int* RESTRICT types, GLOBAL const int* RESTRICT neighbors, GLOBAL const real4* RESTRICT edges,
         GLOBAL const int* RESTRICT edgeCounts, GLOBAL const int* RESTRICT slots,
         GLOBAL const int* RESTRICT state, GLOBAL mm_ulong* RESTRICT forceBuffers) {
@@ -63,18 +64,19 @@ KERNEL void convolveAdjoint$NAME$(int capacity, GLOBAL real* RESTRICT workspace,
             for (int d = 0; d < $OUT_COMPONENTS$; d++)
                 gi[d] = yGradient[(i*$OUT_COMPONENTS$+d)*$COLUMNS$+column];
             const int end = i*capacity+edgeCounts[i];
+#pragma unroll 4
             for (int e = i*capacity; e < end; e++) {
                 const real4 edge = edges[e];
                 const int j = neighbors[e], row = $ROW$(j);
                 const real place = edge.w*(real) $CELLS_PER_LENGTH$;
                 const int cell = min((int) place, $CELLS$-1);
-                const real t = place-cell;
+                const real t = place-cell, u = 1-t;
                 GLOBAL const $VALUE$* rows = table+cell*32;
                 const $VALUE$ c0 = rows[0], c1 = rows[32], c2 = rows[64], c3 = rows[96];
                 const $VALUE$ slope = (real) $CELLS_PER_LENGTH$*
-                        (SLOPE0(t)*c0+SLOPE1(t)*c1-SLOPE1(1-t)*c2-SLOPE0(1-t)*c3);
+                        (INNER_SLOPE(t)*c1-INNER_SLOPE(u)*c2+OUTER_SLOPE(t)*c3-OUTER_SLOPE(u)*c0);
 #if $HAS_INPUT_GRADIENT$ || $IS_VECTOR$
-                const $VALUE$ filter = SPLINE0(t)*c0+SPLINE1(t)*c1+SPLINE1(1-t)*c2+SPLINE0(1-t)*c3;
+                const $VALUE$ filter = OUTER(u)*c0+INNER(t)*c1+INNER(u)*c2+OUTER(t)*c3;
 #endif
 #if $IS_VECTOR$
                 // With q = ∂E/∂r̂ and a = r̂·q/W: ∂E/∂r_ij = r̂ (W' - W/r) a + q/r. Seen from j, r̂ points the other way.

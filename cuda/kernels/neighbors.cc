@@ -172,11 +172,33 @@ KERNEL void sortIntoCells(int evaluation, mixed radius, mixed4 boxX, mixed4 boxY
 }
 #endif
 
-/** Add to bead i's list those of the beads listed[from … to-1] (without a list: from … to-1) that are near. */
-DEVICE int addCandidates(int i, int from, int to, GLOBAL const int* listed, GLOBAL const mixed4* positions, mixed radius,
-        mixed4 boxX, mixed4 boxY, mixed4 boxZ, int capacity, int count, GLOBAL int* candidates) {
+// LANES threads look for the neighbors of a bead, each among every LANES-th that comes into question: first they count what
+// they find, then all know where to put theirs. So the order does not depend on timing.
+
+/** Where this thread's finds begin among those of its bead, and how many those are. For all threads of a block at once. */
+DEVICE int2 placeFinds(int count, LOCAL_ARG int* counts) {
+    SYNC_THREADS;
+    counts[LOCAL_ID] = count;
+    SYNC_THREADS;
+    const int lane = LOCAL_ID%LANES;
+    int2 result = make_int2(0, 0);
+    for (int k = 0; k < LANES; k++) {
+        const int other = counts[LOCAL_ID-lane+k];
+        result.x += (k < lane ? other : 0);
+        result.y += other;
+    }
+    return result;
+}
+
+/**
+ * This thread's share of those of the beads listed[from … to-1] (without a list: from … to-1) that are near bead i; they
+ * are put into the bead's list from `place` on, unless that is negative.
+ */
+DEVICE int findNear(int i, int from, int to, GLOBAL const int* listed, GLOBAL const mixed4* positions, mixed radius,
+        mixed4 boxX, mixed4 boxY, mixed4 boxZ, int capacity, int place, GLOBAL int* candidates) {
     const mixed4 center = positions[i];
-    for (int k = from; k < to; k++) {
+    int count = 0;
+    for (int k = from+LOCAL_ID%LANES; k < to; k += LANES) {
 #ifdef USE_CELLS
         const int j = listed[k];
 #else
@@ -185,8 +207,79 @@ DEVICE int addCandidates(int i, int from, int to, GLOBAL const int* listed, GLOB
         const mixed4 other = positions[j];
         const mixed4 d = minimumImage(make_mixed4(other.x-center.x, other.y-center.y, other.z-center.z, 0), boxX, boxY, boxZ);
         if (j != i && d.x*d.x+d.y*d.y+d.z*d.z < radius*radius) {
-            if (count < capacity)
-                candidates[count*NUM_BEADS+i] = j;
+            if (place >= 0 && place+count < capacity)
+                candidates[i*capacity+place+count] = j;
+            count++;
+        }
+    }
+    return count;
+}
+
+/** This thread's share of all beads that are near bead i, from those of the cells around it. */
+DEVICE int findCandidates(int i, GLOBAL const int* grid, GLOBAL const int* cellOfBead, GLOBAL const int* cellStart,
+        GLOBAL const int* sortedBeads, GLOBAL const mixed4* positions, mixed radius, mixed4 boxX, mixed4 boxY,
+        mixed4 boxZ, int capacity, int place, GLOBAL int* candidates) {
+#ifdef USE_CELLS
+    int count = 0;
+    const int nx = grid[0], ny = grid[1], nz = grid[2];
+    const int replica = cellOfBead[i]/(nx*ny*nz);
+    const int cell = cellOfBead[i]-replica*nx*ny*nz;
+    const int x = cell%nx, y = cell/nx%ny, z = cell/(nx*ny);
+    for (int dz = -1; dz <= 1; dz++) {
+        int cz = z+dz;
+#ifdef PERIODIC
+        if ((nz == 1 && dz != 0) || (nz == 2 && dz == 1))
+            continue; // would come twice
+        cz = (cz+nz)%nz;
+#endif
+        if (cz < 0 || cz >= nz)
+            continue;
+        for (int dy = -1; dy <= 1; dy++) {
+            int cy = y+dy;
+#ifdef PERIODIC
+            if ((ny == 1 && dy != 0) || (ny == 2 && dy == 1))
+                continue;
+            cy = (cy+ny)%ny;
+#endif
+            if (cy < 0 || cy >= ny)
+                continue;
+            // Cells that follow each other along x are one stretch of beads, and what is beyond an end another.
+            GLOBAL const int* start = cellStart+((replica*nz+cz)*ny+cy)*nx;
+            count += findNear(i, start[max(x-1, 0)], start[min(x+2, nx)], sortedBeads, positions, radius, boxX, boxY,
+                    boxZ, capacity, place < 0 ? place : place+count, candidates);
+#ifdef PERIODIC
+            if (nx > 2 && (x == 0 || x == nx-1)) {
+                const int other = (x == 0 ? nx-1 : 0);
+                count += findNear(i, start[other], start[other+1], sortedBeads, positions, radius, boxX, boxY, boxZ,
+                        capacity, place < 0 ? place : place+count, candidates);
+            }
+#endif
+        }
+    }
+    return count;
+#else
+    const int first = i/BEADS_PER_REPLICA*BEADS_PER_REPLICA;
+    return findNear(i, first, first+BEADS_PER_REPLICA, 0, positions, radius, boxX, boxY, boxZ, capacity, place, candidates);
+#endif
+}
+
+/** This thread's share of the edges of bead i, the candidates within the cutoff; put away from `place` on as above. */
+DEVICE int findNeighbors(int i, int candidateCount, GLOBAL const int* candidates, GLOBAL const mixed4* positions,
+        mixed4 boxX, mixed4 boxY, mixed4 boxZ, int capacity, int place, GLOBAL int* neighbors, GLOBAL real4* edges) {
+    const mixed4 center = positions[i];
+    int count = 0;
+    for (int k = LOCAL_ID%LANES; k < candidateCount; k += LANES) {
+        const int j = candidates[i*capacity+k];
+        const mixed4 other = positions[j];
+        const mixed4 d = minimumImage(make_mixed4(other.x-center.x, other.y-center.y, other.z-center.z, 0), boxX, boxY, boxZ);
+        const mixed square = d.x*d.x+d.y*d.y+d.z*d.z;
+        if (square < (mixed) (CUTOFF*CUTOFF)) {
+            if (place >= 0) {
+                const mixed distance = sqrt(square);
+                const mixed inverse = 1/fmax(distance, (mixed) 1e-30f);
+                neighbors[i*capacity+place+count] = j;
+                edges[i*capacity+place+count] = make_real4(d.x*inverse, d.y*inverse, d.z*inverse, distance);
+            }
             count++;
         }
     }
@@ -196,81 +289,53 @@ DEVICE int addCandidates(int i, int from, int to, GLOBAL const int* listed, GLOB
 /** Bring the list up to date where it has to be, and pick the pairs that are within the cutoff now. */
 KERNEL void findEdges(int evaluation, mixed radius, mixed4 boxX, mixed4 boxY, mixed4 boxZ, int capacity,
         GLOBAL const mixed4* RESTRICT positions, GLOBAL mixed4* RESTRICT builtPositions, GLOBAL int* RESTRICT state,
-        GLOBAL int* RESTRICT candidateCounts, GLOBAL int* RESTRICT candidates, GLOBAL int* RESTRICT edgeCounts,
+        GLOBAL int* RESTRICT candidateCounts, GLOBAL int* candidates, GLOBAL int* RESTRICT edgeCounts,
         GLOBAL int* RESTRICT neighbors, GLOBAL real4* RESTRICT edges
 #ifdef USE_CELLS
         , GLOBAL const int* RESTRICT grid, GLOBAL const int* RESTRICT cellOfBead, GLOBAL const int* RESTRICT cellStart,
         GLOBAL const int* RESTRICT sortedBeads
 #endif
         ) {
-    const int rebuild = (state[REBUILT] == evaluation);
-    for (int i = GLOBAL_ID; i < NUM_BEADS; i += GLOBAL_SIZE) {
+#ifndef USE_CELLS
+    GLOBAL const int *grid = 0, *cellOfBead = 0, *cellStart = 0, *sortedBeads = 0;
+#endif
+    LOCAL int counts[LIST_THREADS];
+    const int rebuild = (state[REBUILT] == evaluation), lane = LOCAL_ID%LANES, beadsPerBlock = LIST_THREADS/LANES;
+    for (int first = GROUP_ID*beadsPerBlock; first < NUM_BEADS; first += NUM_GROUPS*beadsPerBlock) {
+        // All threads take part in the sums; those beyond the last bead find nothing.
+        const int i = min(first+(int) LOCAL_ID/LANES, NUM_BEADS-1), isBead = (first+(int) LOCAL_ID/LANES < NUM_BEADS);
+        int candidateCount;
         if (rebuild) {
             int count = 0;
-#ifdef USE_CELLS
-            const int nx = grid[0], ny = grid[1], nz = grid[2];
-            const int replica = cellOfBead[i]/(nx*ny*nz);
-            const int cell = cellOfBead[i]-replica*nx*ny*nz;
-            const int x = cell%nx, y = cell/nx%ny, z = cell/(nx*ny);
-            for (int dz = -1; dz <= 1; dz++) {
-                int cz = z+dz;
-#ifdef PERIODIC
-                if ((nz == 1 && dz != 0) || (nz == 2 && dz == 1))
-                    continue; // would come twice
-                cz = (cz+nz)%nz;
-#endif
-                if (cz < 0 || cz >= nz)
-                    continue;
-                for (int dy = -1; dy <= 1; dy++) {
-                    int cy = y+dy;
-#ifdef PERIODIC
-                    if ((ny == 1 && dy != 0) || (ny == 2 && dy == 1))
-                        continue;
-                    cy = (cy+ny)%ny;
-#endif
-                    if (cy < 0 || cy >= ny)
-                        continue;
-                    // Cells that follow each other along x are one stretch of beads, and what is beyond an end another.
-                    GLOBAL const int* start = cellStart+((replica*nz+cz)*ny+cy)*nx;
-                    count = addCandidates(i, start[max(x-1, 0)], start[min(x+2, nx)], sortedBeads, positions, radius,
-                            boxX, boxY, boxZ, capacity, count, candidates);
-#ifdef PERIODIC
-                    if (nx > 2 && (x == 0 || x == nx-1)) {
-                        const int other = (x == 0 ? nx-1 : 0);
-                        count = addCandidates(i, start[other], start[other+1], sortedBeads, positions, radius,
-                                boxX, boxY, boxZ, capacity, count, candidates);
-                    }
-#endif
+            if (isBead)
+                count = findCandidates(i, grid, cellOfBead, cellStart, sortedBeads, positions, radius, boxX, boxY, boxZ,
+                        capacity, -1, candidates);
+            const int2 place = placeFinds(count, counts);
+            candidateCount = place.y;
+            if (isBead) {
+                findCandidates(i, grid, cellOfBead, cellStart, sortedBeads, positions, radius, boxX, boxY, boxZ,
+                        capacity, place.x, candidates);
+                if (lane == 0) {
+                    candidateCounts[i] = candidateCount;
+                    builtPositions[i] = positions[i];
+                    if (candidateCount > capacity)
+                        state[OVERFLOWED] = 1;
                 }
             }
-#else
-            const int first = i/BEADS_PER_REPLICA*BEADS_PER_REPLICA;
-            count = addCandidates(i, first, first+BEADS_PER_REPLICA, 0, positions, radius, boxX, boxY, boxZ, capacity,
-                    count, candidates);
-#endif
-            candidateCounts[i] = count;
-            builtPositions[i] = positions[i];
-            if (count > capacity)
-                state[OVERFLOWED] = 1;
+            SYNC_THREADS; // the lanes read each other's finds
         }
-        const int count = min(candidateCounts[i], capacity);
-        const mixed4 center = positions[i];
-        if (center.x-center.x != 0 || center.y-center.y != 0 || center.z-center.z != 0)
-            state[NOT_FINITE] = i+1;
-        int found = 0;
-        for (int k = 0; k < count; k++) {
-            const int j = candidates[k*NUM_BEADS+i];
-            const mixed4 other = positions[j];
-            const mixed4 d = minimumImage(make_mixed4(other.x-center.x, other.y-center.y, other.z-center.z, 0), boxX, boxY, boxZ);
-            const mixed square = d.x*d.x+d.y*d.y+d.z*d.z;
-            if (square < (mixed) (CUTOFF*CUTOFF)) {
-                const mixed distance = sqrt(square);
-                const mixed inverse = 1/fmax(distance, (mixed) 1e-30f);
-                neighbors[i*capacity+found] = j;
-                edges[i*capacity+found] = make_real4(d.x*inverse, d.y*inverse, d.z*inverse, distance);
-                found++;
-            }
+        else
+            candidateCount = candidateCounts[i];
+        candidateCount = (isBead ? min(candidateCount, capacity) : 0);
+        const int count = findNeighbors(i, candidateCount, candidates, positions, boxX, boxY, boxZ, capacity, -1,
+                neighbors, edges);
+        const int2 place = placeFinds(count, counts);
+        findNeighbors(i, candidateCount, candidates, positions, boxX, boxY, boxZ, capacity, place.x, neighbors, edges);
+        if (isBead && lane == 0) {
+            const mixed4 center = positions[i];
+            if (center.x-center.x != 0 || center.y-center.y != 0 || center.z-center.z != 0)
+                state[NOT_FINITE] = i+1;
+            edgeCounts[i] = place.y;
         }
-        edgeCounts[i] = found;
     }
 }

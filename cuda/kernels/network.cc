@@ -1,15 +1,24 @@
 // What the generated kernels of the segments use, and the sum of the energies.
 
+// CUDA's compiler needs to know for how many threads and blocks at a time the registers must suffice: left alone it spares
+// them, and waits for one load before it issues the next.
+#ifdef __CUDA_ARCH__
+#define BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
+#else
+#define BOUNDS(threads, blocks)
+#endif
+
 #define TOTAL1(v) (v)
 #define TOTAL2(v) ((v).x+(v).y)
 #define SAME(i) (i)
 #define TYPE_OF(i) (types[i])
 
-// Cubic splines that end and that pass their peak in a cell, and their derivatives; the other two are mirror images.
-#define SPLINE0(t) ((real) (1.0/6)*(1-(t))*(1-(t))*(1-(t)))
-#define SPLINE1(t) ((real) (2.0/3)-(t)*(t)*(1-(real) 0.5*(t)))
-#define SLOPE0(t) ((real) -0.5*(1-(t))*(1-(t)))
-#define SLOPE1(t) ((t)*((real) 1.5*(t)-2))
+// At t = 1 - u of a cell, from its beginning: the cubic splines that are nonzero there are OUTER(u), INNER(t), INNER(u),
+// OUTER(t). The derivatives of those in t are OUTER_SLOPE and INNER_SLOPE.
+#define OUTER(t) ((real) (1.0/6)*(t)*(t)*(t))
+#define INNER(t) ((real) (2.0/3)-(t)*(t)*(1-(real) 0.5*(t)))
+#define OUTER_SLOPE(t) ((real) 0.5*(t)*(t))
+#define INNER_SLOPE(t) ((t)*((real) 1.5*(t)-2))
 
 // Activations: the value and its derivative. OpenMM compiles with fast mathematics, in which CUDA's own tanh is right to
 // three digits only; exp and log keep six.
@@ -61,6 +70,7 @@ KERNEL void sumEnergies(GLOBAL const real* RESTRICT beadEnergies, GLOBAL const i
 
 /** sum[0 … 3] += four rows of x [rows, in] · four columns of a matrix [in, columns], numbers of columns in fours. */
 DEVICE void addProduct(real4* sum, GLOBAL const real4* x, int in, GLOBAL const real4* matrix, int columns) {
+#pragma unroll 4
     for (int k = 0; k < in; k++) {
         const real4 w0 = matrix[4*k*columns], w1 = matrix[(4*k+1)*columns], w2 = matrix[(4*k+2)*columns],
                 w3 = matrix[(4*k+3)*columns];

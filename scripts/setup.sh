@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes the virtual environment in .venv with pinned versions and builds the package into it.
-# Does again only what has changed. `setup.sh --test` adds what the tests need beyond pip: OpenCL on the CPU (PoCL).
+# Does again only what has changed. `setup.sh --test` adds what the tests of the GPU engine need where there is no GPU:
+# CUDA's compiler (NVRTC) and OpenCL on the CPU (PoCL, not from pip).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
@@ -58,6 +59,12 @@ if [ "$(cat $venv/sources.sha256 2>/dev/null)" != "$sources" ]; then
     PATH="$PWD/$venv/bin:$PATH" $venv/bin/pip install --no-build-isolation --no-deps --force-reinstall . >$log 2>&1 ||
         { grep -E "error|Error" $log | head -20 >&2; echo "setup: the build failed; the whole log is $log" >&2; exit 1; }
     echo "$sources" >$venv/sources.sha256
+fi
+
+if [ "${1:-}" = --test ] && ! $venv/bin/pip show -q nvidia-cuda-nvrtc 2>/dev/null; then
+    echo "setup: installing NVRTC, with which the tests compile the CUDA kernels"
+    $venv/bin/pip install -q -c constraints.txt --no-deps nvidia-cuda-nvrtc ||
+        echo "setup: NVRTC could NOT be installed: the tests that compile the CUDA kernels will be skipped" >&2
 fi
 
 if [ "${1:-}" = --test ] && ! ls /etc/OpenCL/vendors/*.icd >/dev/null 2>&1; then

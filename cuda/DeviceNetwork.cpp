@@ -14,7 +14,7 @@ int padded(int channels) {
     return (channels + lanes - 1) / lanes * lanes;
 }
 
-/** Two channels for each lane where there are enough: the table's slice then still fits the first-level cache. */
+/** Two channels for each lane where there are enough: they share what an edge costs once. */
 int getChannelsPerLane(int stride) {
     return stride % (2 * lanes) == 0 ? 2 : 1;
 }

@@ -80,7 +80,11 @@ def test_neighbor_lists_with_and_without_cells_compile(launches, box):
 
 def test_energy_is_computed_only_when_it_is_asked_for(launches):
     kernels = launches[0]["1200 beads, cubic"]
-    assert (kernels.count("lastForcesAndEnergy"), kernels.count("sumEnergies"), kernels.count("lastForces")) == (1, 1, 2)
+    assert (kernels.count("lastForcesAndEnergy"), kernels.count("sumEnergies"), kernels.count("lastForces")) == (
+        1,
+        1,
+        2,
+    )
 
 
 def test_another_model_is_compiled_when_the_context_takes_it(launches):

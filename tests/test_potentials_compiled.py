@@ -8,6 +8,7 @@ import openmm
 import pytest
 import torch
 from conftest import (
+    Case,
     difference,
     energy_and_forces,
     exact,
@@ -232,6 +233,47 @@ def test_primitives_combine_freely(threads):
         assert difference(forces, expected_forces) < tolerance
 
 
+def with_program(potential, program, numbers):
+    """The content of a potential's file with another compiled network."""
+    extras = {"priors.json": "[]", "compiled_network.json": json.dumps(program), "compiled_network.bin": numbers}
+    contract = {
+        "contract": "neighbor-list",
+        "cutoff": potential.cutoff,
+        "bead_types": [{"name": kind.name, "mass": kind.mass} for kind in potential.bead_types],
+        "dtype": "any",
+        "outputs_forces": False,
+        "global_parameters": [],
+    }
+    return to_bytes(potential.module, contract, extras)
+
+
+def test_tables_of_values_and_slopes_still_load():
+    """Earlier versions saved them so, [cells + 1, 2, channels]; the spline through them is the same."""
+    potential = random_potential()
+    interpreter = Interpreter(*potential.compile())
+    program, chunks, size = interpreter.description, [], 0
+    for operation in program["operations"]:
+        for key, reference in operation.items():
+            if isinstance(reference, dict):
+                array = interpreter.array(reference).numpy()
+                if key == "table":
+                    values = (array[:-2] + 4 * array[1:-1] + array[2:]) / 6
+                    array = np.stack([values, (array[2:] - array[:-2]) / 2], 1)
+                operation[key] = {"offset": size, "shape": list(array.shape)}
+                chunks.append(array.astype("<f4").tobytes())
+                size += array.size
+    positions, types = scatter(60), [i % 2 for i in range(60)]
+    energies, forces = zip(
+        *(
+            energy_and_forces(Case("Reference").context(system_of(CGForce(content, types=types), beads=60), positions))
+            for content in (potential.to_bytes(), with_program(potential, program, b"".join(chunks)))
+        ),
+        strict=True,
+    )
+    assert energies[1] == pytest.approx(energies[0], rel=1e-6)
+    assert difference(forces[1], forces[0]) < 1e-5
+
+
 def change_first(name, **changes):
     """Change the first operation of this name."""
 
@@ -274,16 +316,7 @@ def test_programs_that_cannot_be_run_are_refused_by_their_operation(change, mess
     description, numbers = potential.compile()
     program = json.loads(description)
     change(program["operations"])
-    extras = {"priors.json": "[]", "compiled_network.json": json.dumps(program), "compiled_network.bin": numbers}
-    contract = {
-        "contract": "neighbor-list",
-        "cutoff": potential.cutoff,
-        "bead_types": [{"name": "A", "mass": 1.0}],
-        "dtype": "any",
-        "outputs_forces": False,
-        "global_parameters": [],
-    }
-    force = CGForce(to_bytes(potential.module, contract, extras))
+    force = CGForce(with_program(potential, program, numbers))
     with pytest.raises(openmm.OpenMMException, match=message):
         openmm.Context(system_of(force, beads=2), openmm.VerletIntegrator(0.001))
 

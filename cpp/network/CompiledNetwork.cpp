@@ -9,6 +9,35 @@ namespace OpenMMCG {
 
 namespace {
 
+/**
+ * The cubic splines with these values at the knots and these slopes at both ends.
+ *
+ * The value at knot k is (c_k + 4 c_k+1 + c_k+2) / 6, the slope times the cell width (c_k+2 - c_k) / 2. The first and
+ * the last coefficient follow from the slopes; for the others remains a tridiagonal system.
+ */
+std::vector<float> makeSplines(const std::vector<float>& knots, int cells, int channels) {
+    std::vector<float> splines(static_cast<size_t>(cells + 3) * channels);
+    std::vector<double> c(cells + 3), factor(cells + 3);
+    for (int channel = 0; channel < channels; channel++) {
+        const auto value = [&](int k) -> double { return knots[static_cast<size_t>(2 * k) * channels + channel]; };
+        const auto slope = [&](int k) -> double { return knots[static_cast<size_t>(2 * k + 1) * channels + channel]; };
+        for (int k = 0; k <= cells; k++) {
+            const bool first = k == 0, last = k == cells;
+            const double below = first ? 0 : last ? 2 : 1, above = last ? 0 : first ? 2 : 1;
+            const double right = 6 * value(k) + (first ? 2 * slope(k) : 0) - (last ? 2 * slope(k) : 0);
+            const double pivot = 4 - below * (first ? 0 : factor[k]);
+            factor[k + 1] = above / pivot;
+            c[k + 1] = (right - below * (first ? 0 : c[k])) / pivot;
+        }
+        for (int k = cells; k >= 1; k--) c[k] -= factor[k] * c[k + 1];
+        c[0] = c[2] - 2 * slope(0);
+        c[cells + 2] = c[cells] + 2 * slope(cells);
+        for (int row = 0; row < cells + 3; row++)
+            splines[static_cast<size_t>(row) * channels + channel] = static_cast<float>(c[row]);
+    }
+    return splines;
+}
+
 /** Reads the operations one after the other and checks that they fit together. */
 class Reader {
 public:
@@ -70,9 +99,7 @@ private:
             const bool toVector = name == "vector_convolution";
             operation.kind = toVector ? Kind::VectorConvolution : Kind::Convolution;
             const Value in = readInput(json.at("input"), operation, toVector ? 1 : 0);
-            require(json.at("table").at("shape").size() != 3,
-                    where + "it was saved by an earlier openmm-cg; CGPotential.load(file).save(file) saves it anew");
-            operation.table = readArray(json.at("table"), 2);
+            operation.table = readTable(json.at("table"));
             require(shape[0] >= 4 && shape[1] == in.channels, where + "its table does not fit its input");
             operation.cells = shape[0] - 3;
             operation.channels = in.channels;
@@ -160,6 +187,17 @@ private:
         std::memcpy(values.data(), numbers.data() + offset * sizeof(float), size * sizeof(float));
         for (float value : values) require(std::isfinite(value), where + "an array holds numbers that are not finite");
         return values;
+    }
+
+    /** Splines, or what earlier versions saved: values and slopes times cell width, [cells + 1, 2, channels]. */
+    std::vector<float> readTable(const nlohmann::json& json) {
+        if (json.at("shape").size() != 3)
+            return readArray(json, 2);
+        const std::vector<float> knots = readArray(json, 3);
+        require(shape[0] >= 2 && shape[1] == 2, where + "its table does not fit its input");
+        const int cells = shape[0] - 1, channels = shape[2];
+        shape = {cells + 3, channels};
+        return makeSplines(knots, cells, channels);
     }
 
     const ModelArchive& model;

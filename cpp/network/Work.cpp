@@ -4,8 +4,8 @@ namespace OpenMMCG {
 
 namespace {
 
-const double edgeBytes = 20;          // neighbor, unit vector and distance
-const double interpolation = 7;       // W = w0·K0 + w1·K1 + w2·K2 + w3·K3, and W' likewise
+const double edgeBytes = 20;     // neighbor, unit vector and distance
+const double interpolation = 7;  // W = w0·K0 + w1·K1 + w2·K2 + w3·K3, and W' likewise
 
 }  // namespace
 
@@ -46,8 +46,7 @@ Work WorkEstimate::convolutionAdjoint(int k) const {
     const double input = typed ? 0 : toVector ? 7 : 2 * in;       // to the gradient of the input
     const double force = toVector ? 9 + 5 + 4 + 12 : 4 * in + 7;  // to the forces
     Work work;
-    work.operations =
-        edges * channels * (interpolation * (typed && !toVector ? 1 : 2) + input + force);
+    work.operations = edges * channels * (interpolation * (typed && !toVector ? 1 : 2) + input + force);
     work.memory = realSize * (table + 2 * features + beads * out * channels) + edges * edgeBytes;
     work.cache =
         realSize * (channels * edges * (4 + in + out) + 2 * features + beads * out * channels) + edges * edgeBytes;

@@ -74,7 +74,7 @@ def tabulate(filter: Filter, cutoff: float) -> NDArray[np.float64]:
         values, slopes = _evaluate(filter, places)
         knots = cutoff / cells * np.arange(-3, cells + 4)
         spline = make_interp_spline(places, values, t=knots, bc_type=([(1, slopes[0])], [(1, slopes[-1])]))
-        error, slope_error = _interpolation_errors(filter, spline, cutoff / cells * np.arange(cells), cutoff / cells)
+        error, slope_error = _interpolation_errors(filter, spline, places)
         if error < _VALUE_TOLERANCE and slope_error < _SLOPE_TOLERANCE:
             return spline.c
     raise ValueError(
@@ -91,11 +91,9 @@ def _evaluate(filter: Filter, distances: NDArray[np.float64]) -> tuple[NDArray[n
     return values.numpy(), slopes.numpy()
 
 
-def _interpolation_errors(
-    filter: Filter, spline: BSpline, left: NDArray[np.float64], width: float
-) -> tuple[float, float]:
+def _interpolation_errors(filter: Filter, spline: BSpline, knots: NDArray[np.float64]) -> tuple[float, float]:
     """Largest errors of values and slopes between the knots, relative to the largest of each."""
-    places = np.concatenate([left + t * width for t in _PROBES])
+    places = np.concatenate([(1 - t) * knots[:-1] + t * knots[1:] for t in _PROBES])
     parts = zip(_evaluate(filter, places), (spline(places), spline.derivative()(places)), strict=True)
     smallest = np.finfo(float).tiny  # of filters that are zero throughout
     error, slope_error = (

@@ -96,7 +96,8 @@ void CommonCGForceKernel::createKernels() {
             ComputeKernel kernel = device->createKernel(name + std::to_string(convolution.operation));
             kernel->addArg();  // capacity
             for (ComputeArray* array : {&workspace, &parameters, &beadTypes}) kernel->addArg(*array);
-            for (ArrayInterface* array : {&list->getNeighbors(), &list->getEdges(), &list->getEdgeCounts()})
+            for (ArrayInterface* array :
+                 {&list->getOrder(), &list->getNeighbors(), &list->getEdges(), &list->getEdgeCounts()})
                 kernel->addArg(*array);
             if (made == &convolveAdjoint)
                 for (ArrayInterface* array : {&list->getSlots(), &list->getState(), &compute.getLongForceBuffer()})

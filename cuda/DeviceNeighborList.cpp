@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "../cpp/neighbors/PeriodicBox.h"
 #include "DeviceSources.h"
@@ -70,8 +71,11 @@ void DeviceNeighborList::createArrays(const std::vector<int>& particles) {
         cellOfBead.initialize<int>(compute, beads, "cellOfBead");
         cellStart.initialize<int>(compute, most + 1, "cellStart");
         cursor.initialize<int>(compute, most, "cursor");
-        sortedBeads.initialize<int>(compute, beads, "sortedBeads");
     }
+    std::vector<int> order(beads);
+    std::iota(order.begin(), order.end(), 0);
+    sortedBeads.initialize<int>(compute, beads, "sortedBeads");
+    sortedBeads.upload(order);
 }
 
 /** More cells than beads would only cost memory (beads of a molecule can be far apart without a box). */

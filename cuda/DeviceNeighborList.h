@@ -56,6 +56,10 @@ public:
     OpenMM::ArrayInterface& getEdges() {
         return edges;
     }
+    /** All beads; where the list has cells, those near each other follow each other. */
+    OpenMM::ArrayInterface& getOrder() {
+        return sortedBeads;
+    }
     /** Where OpenMM keeps each bead. */
     OpenMM::ArrayInterface& getSlots() {
         return slots;

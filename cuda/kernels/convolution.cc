@@ -1,17 +1,19 @@
-// One convolution y_i = Σ_j x_j ∘ W(r_ij) and its adjoint. 32 lanes take one bead through its edges, each lane for
-// CHANNELS_PER_LANE channels of one slice of them. Slices follow one another, so that at any time all beads read the
-// same slice of the table, which then stays in the first-level cache.
+// One convolution y_i = Σ_j x_j ∘ W(r_ij) and its adjoint. 32 lanes take one bead through its edges, each lane for one or
+// two channels of one slice of them. Slices follow one another, so that at any time all beads read the same slice of the
+// table, most of which then stays in the first-level cache; a block's beads are near each other, so that they have
+// neighbors in common.
 //
 // A filter is a cubic spline: the sum of four rows of the table, from that of the edge's cell on.
 
-KERNEL void BOUNDS(CONVOLUTION_THREADS, 6) convolve$NAME$(int capacity, GLOBAL real* RESTRICT workspace, GLOBAL const real* RESTRICT parameters,
-        GLOBAL const int* RESTRICT types, GLOBAL const int* RESTRICT neighbors, GLOBAL const real4* RESTRICT edges,
+KERNEL void BOUNDS(CONVOLUTION_THREADS, 6) convolve$NAME$(int capacity, GLOBAL real* RESTRICT workspace,
+        GLOBAL const real* RESTRICT parameters, GLOBAL const int* RESTRICT types, GLOBAL const int* RESTRICT order,
+        GLOBAL const int* RESTRICT neighbors, GLOBAL const real4* RESTRICT edges,
         GLOBAL const int* RESTRICT edgeCounts) {
     const int lane = LOCAL_ID%32;
     GLOBAL const $VALUE$* x = (GLOBAL const $VALUE$*) ($INPUT$);
     GLOBAL $VALUE$* y = (GLOBAL $VALUE$*) ($OUTPUT$);
     for (int unit = GLOBAL_ID/32; unit < NUM_BEADS*$SLICES$; unit += GLOBAL_SIZE/32) {
-        const int slice = unit/NUM_BEADS, i = unit-slice*NUM_BEADS, column = slice*32+lane;
+        const int slice = unit/NUM_BEADS, i = order[unit-slice*NUM_BEADS], column = slice*32+lane;
         GLOBAL const $VALUE$* table = (GLOBAL const $VALUE$*) (parameters+$TABLE$)+slice*($CELLS$+3)*32+lane;
         $VALUE$ sum[$OUT_COMPONENTS$];
         for (int d = 0; d < $OUT_COMPONENTS$; d++)
@@ -41,8 +43,9 @@ KERNEL void BOUNDS(CONVOLUTION_THREADS, 6) convolve$NAME$(int capacity, GLOBAL r
     }
 }
 
-KERNEL void BOUNDS(CONVOLUTION_THREADS, 6) convolveAdjoint$NAME$(int capacity, GLOBAL real* RESTRICT workspace, GLOBAL const real* RESTRICT parameters,
-        GLOBAL const int* RESTRICT types, GLOBAL const int* RESTRICT neighbors, GLOBAL const real4* RESTRICT edges,
+KERNEL void BOUNDS(CONVOLUTION_THREADS, 6) convolveAdjoint$NAME$(int capacity, GLOBAL real* RESTRICT workspace,
+        GLOBAL const real* RESTRICT parameters, GLOBAL const int* RESTRICT types, GLOBAL const int* RESTRICT order,
+        GLOBAL const int* RESTRICT neighbors, GLOBAL const real4* RESTRICT edges,
         GLOBAL const int* RESTRICT edgeCounts, GLOBAL const int* RESTRICT slots,
         GLOBAL const int* RESTRICT state, GLOBAL mm_ulong* RESTRICT forceBuffers) {
     LOCAL real partial[3*CONVOLUTION_THREADS];
@@ -52,7 +55,7 @@ KERNEL void BOUNDS(CONVOLUTION_THREADS, 6) convolveAdjoint$NAME$(int capacity, G
     const int units = NUM_BEADS*$SLICES$, unitsPerBlock = CONVOLUTION_THREADS/32;
     for (int first = GROUP_ID*unitsPerBlock; first < units; first += NUM_GROUPS*unitsPerBlock) {
         const int unit = first+LOCAL_ID/32;
-        const int slice = unit/NUM_BEADS, i = unit-slice*NUM_BEADS, column = slice*32+lane;
+        const int slice = unit/NUM_BEADS, i = order[unit-slice*NUM_BEADS], column = slice*32+lane;
         $VALUE$ fx = $ZERO$, fy = $ZERO$, fz = $ZERO$;
         if (unit < units) {
             GLOBAL const $VALUE$* table = (GLOBAL const $VALUE$*) (parameters+$TABLE$)+slice*($CELLS$+3)*32+lane;

@@ -70,11 +70,11 @@ def tabulate(filter: Filter, cutoff: float) -> NDArray[np.float64]:
         6144 cells do not suffice, or the filter is not finite.
     """
     for cells in _CELLS:
-        places = np.linspace(0.0, cutoff, cells + 1)
-        values, slopes = _evaluate(filter, places)
         knots = cutoff / cells * np.arange(-3, cells + 4)
-        spline = make_interp_spline(places, values, t=knots, bc_type=([(1, slopes[0])], [(1, slopes[-1])]))
-        error, slope_error = _interpolation_errors(filter, spline, places)
+        inner = knots[3:-3]
+        values, slopes = _evaluate(filter, inner)
+        spline = make_interp_spline(inner, values, t=knots, bc_type=([(1, slopes[0])], [(1, slopes[-1])]))
+        error, slope_error = _interpolation_errors(filter, spline, inner)
         if error < _VALUE_TOLERANCE and slope_error < _SLOPE_TOLERANCE:
             return spline.c
     raise ValueError(

@@ -26,8 +26,7 @@ import time
 
 import numpy as np
 import openmm
-from md_water import machine, make_context, measure_in_process, versions
-from tqdm import tqdm
+from md_water import make_context, measure_all, measure_in_process
 
 BEADS_PER_VOLUME = 7.5  # 1/nm³
 BOND, CLOSEST, CONTACT = 0.38, 0.36, 0.8  # nm
@@ -184,15 +183,9 @@ def main() -> None:
     if arguments.measure:
         print(json.dumps(measure(json.loads(arguments.measure))))
         return
-    about = {"machine": machine(arguments.platform), "versions": versions()}
-    rows = []
-    for row in tqdm(plan(arguments), unit="measurement"):
-        rows.append({**measure_in_process(row, __file__), **about})
-        if arguments.json:
-            with open(arguments.json, "w") as file:
-                json.dump(rows, file, indent=1)
-    print(about["machine"])
-    print_table(rows)
+    measure_all(
+        plan(arguments), lambda row: measure_in_process(row, __file__), arguments.platform, arguments.json, print_table
+    )
 
 
 if __name__ == "__main__":

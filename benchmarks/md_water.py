@@ -30,6 +30,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import openmm
@@ -227,6 +228,30 @@ def measure_in_process(row: dict, program: str = __file__) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def measure_all(
+    plan: Sequence[dict],
+    measured: Callable[[dict], dict],
+    platform: str,
+    path: str | None,
+    print_table: Callable[[list[dict]], None],
+) -> None:
+    """Measure all rows of a plan, write them to a file as they come, and print them; say in the end what failed."""
+    about = {"machine": machine(platform), "versions": versions()}
+    rows, failures = [], []
+    for row in tqdm(plan, unit="measurement"):
+        try:
+            rows.append({**measured(row), **about})
+        except RuntimeError as error:
+            failures.append(str(error))
+        if path:
+            with open(path, "w") as file:
+                json.dump(rows, file, indent=1)
+    print(about["machine"])
+    print_table(rows)
+    if failures:
+        sys.exit("\n".join(failures))
+
+
 def processor() -> str:
     """The processor's name and number of cores."""
     with open("/proc/cpuinfo") as file:
@@ -325,17 +350,12 @@ def main() -> None:
     if arguments.measure:
         print(json.dumps(measure(json.loads(arguments.measure))))
         return
-    about = {"machine": machine(arguments.platform), "versions": versions()}
-    rows = []
-    for row in tqdm(plan(arguments), unit="measurement"):
+
+    def best(row: dict) -> dict:
         processes = 3 if row["beads"] <= FEW_BEADS else 1
-        measured = [measure_in_process(row) for _ in range(processes)]
-        rows.append({**min(measured, key=lambda each: each["ms_per_step"]), **about})
-        if arguments.json:
-            with open(arguments.json, "w") as file:
-                json.dump(rows, file, indent=1)
-    print(about["machine"])
-    print_table(rows)
+        return min((measure_in_process(row) for _ in range(processes)), key=lambda each: each["ms_per_step"])
+
+    measure_all(plan(arguments), best, arguments.platform, arguments.json, print_table)
 
 
 if __name__ == "__main__":

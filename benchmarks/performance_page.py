@@ -178,8 +178,8 @@ def gpu_section() -> list[str]:
     return [
         "## GPU",
         "",
-        "Not measured yet: the GPU engine has run on OpenCL over PoCL only, on processors. `benchmarks/gpu.sh`",
-        "runs the tests and all benchmarks on a machine with an NVIDIA GPU.",
+        "Not measured yet: the GPU engine has run on OpenCL over PoCL only, on processors, and has been compiled for CUDA.",
+        "`benchmarks/gpu.sh` runs the tests and all benchmarks on a machine with an NVIDIA GPU.",
         "",
     ]
 

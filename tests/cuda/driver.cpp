@@ -39,6 +39,7 @@ int copy(void* to, const void* from, size_t bytes) {
 int attribute(int number) {
     switch (number) {
         case 1:  // threads per block
+        case 2:  // … along x
             return mostThreadsPerBlock;
         case 8:  // bytes of shared memory per block
             return 49152;

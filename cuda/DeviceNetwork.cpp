@@ -320,8 +320,8 @@ void DeviceNetwork::writeSegment(int segment) {
             reverse += withLoop(number, writeGradient(number));
     const auto write = [&](const std::string& name, const std::string& body) {
         source += fill(R"(
-KERNEL void BOUNDS($threads$, 4) $name$(GLOBAL real* workspace, GLOBAL const real* RESTRICT parameters, GLOBAL const int* RESTRICT types,
-        GLOBAL real* RESTRICT beadEnergies) {
+KERNEL void BOUNDS($threads$, 4) $name$(GLOBAL real* workspace, GLOBAL const real* RESTRICT parameters,
+        GLOBAL const int* RESTRICT types, GLOBAL real* RESTRICT beadEnergies) {
     for (int first = GROUP_ID*$rows$; first < PADDED_BEADS; first += NUM_GROUPS*$rows$) {
 $body$    }
 }

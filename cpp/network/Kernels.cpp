@@ -254,6 +254,7 @@ struct SplineDerivative {
     }
 };
 
+/** The registers at one channel of a row for each component. */
 template <class Real, int count, int components>
 struct Blocks {
     using B = Block<Real, count>;

@@ -30,9 +30,9 @@ limit() { # name, seconds, command: run it, keep its output, go on whatever happ
     echo "exit status $?" >>"$results/$name.log"
     tail -25 "$results/$name.log"
 }
-limit tests 140 $venv/python -m pytest -q -x -p no:cacheprovider -k CUDA \
-    tests/test_gpu_engine.py tests/test_torchscript_on_device.py tests/test_profile.py tests/test_force_torchscript.py \
-    tests/test_force.py tests/test_replicas.py tests/test_tabulated_bonded_force.py
+files=(gpu_engine torchscript_on_device profile force_torchscript force replicas tabulated_bonded_force)
+limit tests 140 xargs -P 8 -I NAME $venv/python -m pytest -q -p no:cacheprovider -k CUDA tests/test_NAME.py \
+    < <(printf '%s\n' "${files[@]}")
 limit md_water 110 $venv/python benchmarks/md_water.py --platform CUDA --precision single --beads 3916 512 20000 \
     --cutoff 0.6 --channels 128 --engines native torchscript all-atom --json "$results/md_water_gpu.json"
 limit md_water_networks 70 $venv/python benchmarks/md_water.py --platform CUDA --precision single mixed --beads 3916 \

@@ -178,7 +178,7 @@ def gpu_section() -> list[str]:
     return [
         "## GPU",
         "",
-        "Not measured yet: the GPU engine has run on OpenCL over PoCL only, on processors, and has been compiled for CUDA.",
+        "Not measured yet: the GPU engine has run on OpenCL over PoCL only, on processors, and been compiled for CUDA.",
         "`benchmarks/gpu.sh` runs the tests and all benchmarks on a machine with an NVIDIA GPU.",
         "",
     ]

@@ -70,7 +70,7 @@ def tabulate(filter: Filter, cutoff: float) -> NDArray[np.float64]:
         6144 cells do not suffice, or the filter is not finite.
     """
     for cells in _CELLS:
-        knots = cutoff / cells * np.arange(-3, cells + 4)
+        knots = np.arange(-3.0, cells + 4.0) * (cutoff / cells)
         inner = knots[3:-3]
         values, slopes = _evaluate(filter, inner)
         spline = make_interp_spline(inner, values, t=knots, bc_type=([(1, slopes[0])], [(1, slopes[-1])]))

@@ -173,7 +173,9 @@ KERNEL void sortIntoCells(int evaluation, mixed radius, mixed4 boxX, mixed4 boxY
 #endif
 
 // LANES threads look for the neighbors of a bead, each among every LANES-th that comes into question: first they count what
-// they find, then all know where to put theirs. So the order does not depend on timing.
+// they find, then all know where to put theirs. So the order does not depend on timing. A pair at the very limit may be
+// judged differently the second time, if the compiler rounds differently there; no share outgrows its place for that, and
+// no place is left as it was.
 
 /** Where this thread's finds begin among those of its bead, and how many those are. For all threads of a block at once. */
 DEVICE int2 placeFinds(int count, LOCAL_ARG int* counts) {
@@ -191,11 +193,11 @@ DEVICE int2 placeFinds(int count, LOCAL_ARG int* counts) {
 }
 
 /**
- * This thread's share of those of the beads listed[from … to-1] (without a list: from … to-1) that are near bead i; they
- * are put into the bead's list from `place` on, unless that is negative.
+ * How many of the beads listed[from … to-1] (without a list: from … to-1) are near bead i, of this thread's share; they
+ * are put into the bead's list at `place` and after it, before `end`.
  */
 DEVICE int findNear(int i, int from, int to, GLOBAL const int* listed, GLOBAL const mixed4* positions, mixed radius,
-        mixed4 boxX, mixed4 boxY, mixed4 boxZ, int capacity, int place, GLOBAL int* candidates) {
+        mixed4 boxX, mixed4 boxY, mixed4 boxZ, int capacity, int place, int end, GLOBAL int* candidates) {
     const mixed4 center = positions[i];
     int count = 0;
     for (int k = from+LOCAL_ID%LANES; k < to; k += LANES) {
@@ -207,7 +209,7 @@ DEVICE int findNear(int i, int from, int to, GLOBAL const int* listed, GLOBAL co
         const mixed4 other = positions[j];
         const mixed4 d = minimumImage(make_mixed4(other.x-center.x, other.y-center.y, other.z-center.z, 0), boxX, boxY, boxZ);
         if (j != i && d.x*d.x+d.y*d.y+d.z*d.z < radius*radius) {
-            if (place >= 0 && place+count < capacity)
+            if (place+count < end)
                 candidates[i*capacity+place+count] = j;
             count++;
         }
@@ -215,10 +217,10 @@ DEVICE int findNear(int i, int from, int to, GLOBAL const int* listed, GLOBAL co
     return count;
 }
 
-/** This thread's share of all beads that are near bead i, from those of the cells around it. */
+/** The same for all beads, which are found by way of the cells around bead i. */
 DEVICE int findCandidates(int i, GLOBAL const int* grid, GLOBAL const int* cellOfBead, GLOBAL const int* cellStart,
         GLOBAL const int* sortedBeads, GLOBAL const mixed4* positions, mixed radius, mixed4 boxX, mixed4 boxY,
-        mixed4 boxZ, int capacity, int place, GLOBAL int* candidates) {
+        mixed4 boxZ, int capacity, int place, int end, GLOBAL int* candidates) {
 #ifdef USE_CELLS
     int count = 0;
     const int nx = grid[0], ny = grid[1], nz = grid[2];
@@ -246,12 +248,12 @@ DEVICE int findCandidates(int i, GLOBAL const int* grid, GLOBAL const int* cellO
             // Cells that follow each other along x are one stretch of beads, and what is beyond an end another.
             GLOBAL const int* start = cellStart+((replica*nz+cz)*ny+cy)*nx;
             count += findNear(i, start[max(x-1, 0)], start[min(x+2, nx)], sortedBeads, positions, radius, boxX, boxY,
-                    boxZ, capacity, place < 0 ? place : place+count, candidates);
+                    boxZ, capacity, place+count, end, candidates);
 #ifdef PERIODIC
             if (nx > 2 && (x == 0 || x == nx-1)) {
                 const int other = (x == 0 ? nx-1 : 0);
                 count += findNear(i, start[other], start[other+1], sortedBeads, positions, radius, boxX, boxY, boxZ,
-                        capacity, place < 0 ? place : place+count, candidates);
+                        capacity, place+count, end, candidates);
             }
 #endif
         }
@@ -259,31 +261,20 @@ DEVICE int findCandidates(int i, GLOBAL const int* grid, GLOBAL const int* cellO
     return count;
 #else
     const int first = i/BEADS_PER_REPLICA*BEADS_PER_REPLICA;
-    return findNear(i, first, first+BEADS_PER_REPLICA, 0, positions, radius, boxX, boxY, boxZ, capacity, place, candidates);
+    return findNear(i, first, first+BEADS_PER_REPLICA, 0, positions, radius, boxX, boxY, boxZ, capacity, place, end,
+            candidates);
 #endif
 }
 
-/** This thread's share of the edges of bead i, the candidates within the cutoff; put away from `place` on as above. */
-DEVICE int findNeighbors(int i, int candidateCount, GLOBAL const int* candidates, GLOBAL const mixed4* positions,
-        mixed4 boxX, mixed4 boxY, mixed4 boxZ, int capacity, int place, GLOBAL int* neighbors, GLOBAL real4* edges) {
-    const mixed4 center = positions[i];
-    int count = 0;
-    for (int k = LOCAL_ID%LANES; k < candidateCount; k += LANES) {
-        const int j = candidates[i*capacity+k];
-        const mixed4 other = positions[j];
-        const mixed4 d = minimumImage(make_mixed4(other.x-center.x, other.y-center.y, other.z-center.z, 0), boxX, boxY, boxZ);
-        const mixed square = d.x*d.x+d.y*d.y+d.z*d.z;
-        if (square < (mixed) (CUTOFF*CUTOFF)) {
-            if (place >= 0) {
-                const mixed distance = sqrt(square);
-                const mixed inverse = 1/fmax(distance, (mixed) 1e-30f);
-                neighbors[i*capacity+place+count] = j;
-                edges[i*capacity+place+count] = make_real4(d.x*inverse, d.y*inverse, d.z*inverse, distance);
-            }
-            count++;
-        }
-    }
-    return count;
+/** The vector from bead i to its k-th candidate, with its square; the candidate's number is left in `neighbor`. */
+DEVICE mixed4 getDisplacement(int i, int k, int capacity, GLOBAL const int* candidates, GLOBAL const mixed4* positions,
+        mixed4 boxX, mixed4 boxY, mixed4 boxZ, int* neighbor) {
+    const int j = candidates[i*capacity+k];
+    const mixed4 from = positions[i], to = positions[max(j, 0)];
+    mixed4 d = minimumImage(make_mixed4(to.x-from.x, to.y-from.y, to.z-from.z, 0), boxX, boxY, boxZ);
+    d.w = d.x*d.x+d.y*d.y+d.z*d.z;
+    *neighbor = j;
+    return d;
 }
 
 /** Bring the list up to date where it has to be, and pick the pairs that are within the cutoff now. */
@@ -309,12 +300,15 @@ KERNEL void findEdges(int evaluation, mixed radius, mixed4 boxX, mixed4 boxY, mi
             int count = 0;
             if (isBead)
                 count = findCandidates(i, grid, cellOfBead, cellStart, sortedBeads, positions, radius, boxX, boxY, boxZ,
-                        capacity, -1, candidates);
+                        capacity, 0, 0, candidates);
             const int2 place = placeFinds(count, counts);
             candidateCount = place.y;
             if (isBead) {
-                findCandidates(i, grid, cellOfBead, cellStart, sortedBeads, positions, radius, boxX, boxY, boxZ,
-                        capacity, place.x, candidates);
+                const int end = min(place.x+count, capacity);
+                count = findCandidates(i, grid, cellOfBead, cellStart, sortedBeads, positions, radius, boxX, boxY, boxZ,
+                        capacity, place.x, end, candidates);
+                for (int k = place.x+count; k < end; k++)
+                    candidates[i*capacity+k] = -1;
                 if (lane == 0) {
                     candidateCounts[i] = candidateCount;
                     builtPositions[i] = positions[i];
@@ -327,15 +321,36 @@ KERNEL void findEdges(int evaluation, mixed radius, mixed4 boxX, mixed4 boxY, mi
         else
             candidateCount = candidateCounts[i];
         candidateCount = (isBead ? min(candidateCount, capacity) : 0);
-        const int count = findNeighbors(i, candidateCount, candidates, positions, boxX, boxY, boxZ, capacity, -1,
-                neighbors, edges);
-        const int2 place = placeFinds(count, counts);
-        findNeighbors(i, candidateCount, candidates, positions, boxX, boxY, boxZ, capacity, place.x, neighbors, edges);
+        // Each thread judges 32 candidates, keeps in a number's bits which are neighbors, and then puts those away.
+        int found = 0;
+        for (int start = lane; start-lane < capacity; start += 32*LANES) {
+            unsigned int inside = 0;
+            int count = 0, j;
+            for (int k = 0; k < 32 && start+k*LANES < candidateCount; k++) {
+                const mixed square = getDisplacement(i, start+k*LANES, capacity, candidates, positions, boxX, boxY, boxZ, &j).w;
+                if (j >= 0 && square < (mixed) (CUTOFF*CUTOFF)) {
+                    inside |= 1u<<k;
+                    count++;
+                }
+            }
+            const int2 place = placeFinds(count, counts);
+            int target = i*capacity+found+place.x;
+            for (int k = 0; k < 32 && start+k*LANES < candidateCount; k++)
+                if (inside>>k&1) {
+                    const mixed4 d = getDisplacement(i, start+k*LANES, capacity, candidates, positions, boxX, boxY, boxZ, &j);
+                    const mixed distance = sqrt(d.w);
+                    const mixed inverse = 1/fmax(distance, (mixed) 1e-30f);
+                    neighbors[target] = j;
+                    edges[target] = make_real4(d.x*inverse, d.y*inverse, d.z*inverse, distance);
+                    target++;
+                }
+            found += place.y;
+        }
         if (isBead && lane == 0) {
             const mixed4 center = positions[i];
             if (center.x-center.x != 0 || center.y-center.y != 0 || center.z-center.z != 0)
                 state[NOT_FINITE] = i+1;
-            edgeCounts[i] = place.y;
+            edgeCounts[i] = found;
         }
     }
 }

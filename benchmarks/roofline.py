@@ -17,14 +17,13 @@ import json
 import time
 from collections.abc import Callable
 
-import numpy as np
 import openmm
 from md_water import NETWORKS, coarse_grained_system, cores_awake, machine, make_context, versions
 from tqdm import tqdm
 
 from openmmcg import CGForce
 
-MATRIX = 2048
+CPU_MATRIX, GPU_MATRIX = 1024, 4096
 LARGE, CPU_CACHE, GPU_CACHE = 2**28, 2**18, 2**23  # bytes
 
 
@@ -48,19 +47,16 @@ def ceilings(platform: str) -> dict[str, float]:
     torch.set_num_threads(1)
     device = "cuda" if platform == "CUDA" else "cpu"
     wait = torch.cuda.synchronize if platform == "CUDA" else lambda: None
-    cache = GPU_CACHE if platform == "CUDA" else CPU_CACHE
+    rows, cache = (GPU_MATRIX, GPU_CACHE) if platform == "CUDA" else (CPU_MATRIX, CPU_CACHE)
 
     def copy_speed(size: int) -> float:
         source = torch.ones(size // 4, device=device)
         target = torch.empty_like(source)
         return 2 * size / best_time(lambda: target.copy_(source), wait, max(1, LARGE // size // 4))
 
-    matrix = torch.ones(MATRIX, MATRIX, device=device)
+    matrix = torch.ones(rows, rows, device=device)
     product = torch.empty_like(matrix)
-    seconds = best_time(lambda: torch.mm(matrix, matrix, out=product), wait, 2)
-    if platform != "CUDA":  # numpy's library is another one; the faster counts
-        seconds = min(seconds, best_time(lambda: np.matmul(matrix.numpy(), matrix.numpy()), wait, 2))
-    operations = 2 * MATRIX**3 / seconds
+    operations = 2 * rows**3 / best_time(lambda: torch.mm(matrix, matrix, out=product), wait, 4)
     return {"operations": operations, "memory": copy_speed(LARGE), "cache": copy_speed(cache)}
 
 

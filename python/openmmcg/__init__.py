@@ -6,9 +6,6 @@ from typing import TYPE_CHECKING, Any
 from openmmcg.force import CGForce
 from openmmcg.tabulated_force import TabulatedBondedForce
 
-if TYPE_CHECKING:
-    from openmmcg.potentials import CGPotential
-
 try:
     __version__ = version("openmm-cg")
 except PackageNotFoundError:  # run from a source tree
@@ -16,11 +13,14 @@ except PackageNotFoundError:  # run from a source tree
 
 __all__ = ["CGForce", "CGPotential", "TabulatedBondedForce", "__version__"]
 
+if TYPE_CHECKING:
+    from openmmcg.potentials import CGPotential
+else:
 
-def __getattr__(name: str) -> Any:
-    # Imported on demand: whoever only runs a force should not wait for the rest.
-    if name == "CGPotential":
-        from openmmcg.potentials import CGPotential
+    def __getattr__(name: str) -> Any:
+        # Imported on demand: whoever only runs a force should not wait for the rest.
+        if name == "CGPotential":
+            from openmmcg.potentials import CGPotential
 
-        return CGPotential
-    raise AttributeError(f"module 'openmmcg' has no attribute '{name}'")
+            return CGPotential
+        raise AttributeError(f"module 'openmmcg' has no attribute '{name}'")

@@ -1,4 +1,4 @@
-"""CGForce for Python: an OpenMM ``Force`` whose C++ object the plugin makes, without SWIG of our own."""
+"""CGForce for Python."""
 
 from __future__ import annotations
 
@@ -14,23 +14,12 @@ from numpy.typing import NDArray
 
 from openmmcg import _openmmcg
 from openmmcg.model_file import describe_module, to_bytes
+from openmmcg.plugin_force import PluginForce
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["CGForce", "KernelTime"]
-
-
-def _load_gpu_engines() -> None:
-    """Let the GPU platforms that OpenMM has on this machine know their engine."""
-    folder = Path(_openmmcg.__file__).parent / "lib"
-    for index in range(openmm.Platform.getNumPlatforms()):
-        library = folder / f"libOpenMMCG{openmm.Platform.getPlatform(index).getName()}.so"
-        if library.exists():
-            openmm.Platform.loadPluginLibrary(str(library))
-
-
-_load_gpu_engines()
 
 
 def _import_torch() -> None:
@@ -58,7 +47,7 @@ class KernelTime(NamedTuple):
     cache: float
 
 
-class CGForce(openmm.Force):
+class CGForce(PluginForce):
     """A coarse-grained potential given by a neural network, as one Force of an OpenMM System.
 
     Parameters
@@ -106,6 +95,8 @@ class CGForce(openmm.Force):
     >>> index = system.addForce(CGForce("water.pt", periodic=True))  # doctest: +SKIP
     """
 
+    _is_at = staticmethod(_openmmcg.is_cgforce)
+
     def __init__(
         self,
         model: str | os.PathLike[str] | bytes | torch.jit.ScriptModule,
@@ -126,8 +117,7 @@ class CGForce(openmm.Force):
         else:
             description = describe_module(model, **module_options)
             xml = _openmmcg.force_xml_from_bytes(to_bytes(model, description))
-        # The SWIG proxy of the C++ object that the plugin's serialization proxy makes becomes our own.
-        self.this = openmm.XmlSerializer.deserialize(xml).this
+        super().__init__(xml)
         self.setEngine(engine)
         if engine == "torchscript" or not self.hasCompiledNetwork():
             _import_torch()
@@ -137,31 +127,6 @@ class CGForce(openmm.Force):
             self.setParticles(particles)
         if types is not None:
             self.setTypes(types)
-
-    @property
-    def _address(self) -> int:
-        return int(self.this)
-
-    @classmethod
-    def of(cls, force: openmm.Force) -> CGForce:
-        """The CGForce behind a plain proxy, for example ``CGForce.of(system.getForce(0))``.
-
-        Raises
-        ------
-        TypeError
-            Where the force is of another kind.
-        """
-        if not _openmmcg.is_cgforce(int(force.this)):
-            raise TypeError(f"{force.getName()} is not a CGForce")
-        result = cls.__new__(cls)
-        result.this = force.this
-        return result
-
-    def __copy__(self) -> CGForce:
-        return CGForce.of(openmm.XmlSerializer.deserialize(openmm.XmlSerializer.serialize(self)))
-
-    def __deepcopy__(self, memo: Any) -> CGForce:
-        return self.__copy__()
 
     def getModel(self) -> bytes:
         """The bytes of the model file."""

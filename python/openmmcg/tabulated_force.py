@@ -1,20 +1,19 @@
-"""TabulatedBondedForce for Python, made as `CGForce` is."""
+"""TabulatedBondedForce for Python."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import openmm
 from numpy.typing import ArrayLike, NDArray
 
 from openmmcg import _openmmcg
+from openmmcg.plugin_force import PluginForce
 
 __all__ = ["TabulatedBondedForce"]
 
 
-class TabulatedBondedForce(openmm.Force):
+class TabulatedBondedForce(PluginForce):
     """Bonds, angles or dihedrals whose energies are tabulated, as one Force of an OpenMM System.
 
     A table is energies at equally spaced values of the coordinate. Between them is a cubic spline: for bonds and angles
@@ -67,34 +66,10 @@ class TabulatedBondedForce(openmm.Force):
     149.4 kJ/mol
     """
 
+    _is_at = staticmethod(_openmmcg.is_tabulated)
+
     def __init__(self, kind: str) -> None:
-        # The SWIG proxy of the C++ object that the plugin's serialization proxy makes becomes our own.
-        self.this = openmm.XmlSerializer.deserialize(_openmmcg.tabulated_xml(kind)).this
-
-    @property
-    def _address(self) -> int:
-        return int(self.this)
-
-    @classmethod
-    def of(cls, force: openmm.Force) -> TabulatedBondedForce:
-        """The TabulatedBondedForce behind a plain proxy, for example ``TabulatedBondedForce.of(system.getForce(0))``.
-
-        Raises
-        ------
-        TypeError
-            Where the force is of another kind.
-        """
-        if not _openmmcg.is_tabulated(int(force.this)):
-            raise TypeError(f"{force.getName()} is not a TabulatedBondedForce")
-        result = cls.__new__(cls)
-        result.this = force.this
-        return result
-
-    def __copy__(self) -> TabulatedBondedForce:
-        return TabulatedBondedForce.of(openmm.XmlSerializer.deserialize(openmm.XmlSerializer.serialize(self)))
-
-    def __deepcopy__(self, memo: Any) -> TabulatedBondedForce:
-        return self.__copy__()
+        super().__init__(_openmmcg.tabulated_xml(kind))
 
     def getKind(self) -> str:
         """``"bonds"``, ``"angles"`` or ``"dihedrals"``."""

@@ -4,7 +4,7 @@
 #     benchmarks/gpu.sh WHEELS RESULTS
 #
 # WHEELS  a folder with the wheels that the build, the tests and the benchmarks need beyond torch: openmm, OpenMM-CUDA-13,
-#         scipy-openblas32, nlohmann-json, scikit-build-core, mdtraj, h5py, tqdm, pytest …
+#         scipy, scipy-openblas32, nlohmann-json, scikit-build-core, mdtraj, h5py, tqdm, pytest …
 # RESULTS where the JSON files and logs go
 #
 # Needs Python 3.12 with a CUDA build of torch, pybind11, CMake and ninja. Nothing is fetched from anywhere.

@@ -2,7 +2,8 @@
 
     python benchmarks/nve_drift.py demo/training/potential.pt demo/beads.h5md --duration 200 --figure nve_drift.png
 
-The liquid starts from the last frame, is brought to 300 K by the thermostat and then runs without it at 1 fs.
+The liquid starts from the last frame, is brought to 300 K by the thermostat and then runs without it at 1 fs. The error
+of the drift takes into account that successive energies resemble each other.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib import pyplot
+from md_water import processor, versions
 
 from openmmcg import CGPotential
+from openmmcg.analysis import effective_samples
 from openmmcg.frames import Frames
 from openmmcg.mapping import cg_topology
 from openmmcg.simulation import minimise, read_log, run
@@ -67,11 +70,13 @@ def main() -> None:
         )
     per_bead = (energies - energies[0]) / (beads * GAS_CONSTANT * 300)  # k_B T per bead
     (slope, offset), covariance = np.polyfit(times / 1000, per_bead, 1, cov=True)
-    error = float(np.sqrt(covariance[0, 0]))
+    residuals = per_bead - (slope * times / 1000 + offset)
+    error = float(np.sqrt(covariance[0, 0] * len(residuals) / effective_samples(residuals)))
     print(f"drift {slope:.1e} ± {error:.1e} k_B T per bead per ns over {arguments.duration:g} ps, {beads} beads, 1 fs")
     if arguments.json:
+        about = {"machine": processor(), "versions": versions()}
         result = {"drift_kT_per_bead_per_ns": slope, "error": error, "beads": beads, "duration_ps": arguments.duration}
-        arguments.json.write_text(json.dumps(result, indent=1))
+        arguments.json.write_text(json.dumps({**about, **result}, indent=1))
     if arguments.figure:
         figure, axes = pyplot.subplots(figsize=(7, 3.5), layout="constrained")
         axes.plot(times, 1e4 * per_bead, linewidth=0.7, label="total energy")

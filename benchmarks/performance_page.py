@@ -165,7 +165,7 @@ def drift_section() -> list[str]:
         "",
         f"{result['beads']} beads of the demo's trained liquid, NVE at 1 fs for {result['duration_ps']:g} ps "
         "(`python benchmarks/nve_drift.py demo/training/potential.pt demo/beads.h5md`): the total energy drifts by "
-        f"{result['drift_kT_per_bead_per_ns']:.1e} ± {result['error']:.1e} k_B T per bead per ns.",
+        f"{result['drift_kT_per_bead_per_ns']:.1e} ± {result['error']:.1e} k_B T per bead per ns. {about(result)}",
         "",
         "![total energy](figures/nve_drift.png)",
     ]

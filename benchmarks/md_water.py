@@ -162,8 +162,10 @@ def free_system(row: dict) -> tuple[openmm.System, np.ndarray]:
 
 def make_context(system: openmm.System, integrator: openmm.Integrator, row: dict) -> openmm.Context:
     """On the row's platform, with its threads or its precision."""
-    properties = {"Threads": str(row["threads"])} if row["platform"] == "CPU" else {"Precision": row["precision"]}
-    return openmm.Context(system, integrator, openmm.Platform.getPlatformByName(row["platform"]), properties)
+    known = openmm.Platform.getPlatformByName(row["platform"])
+    possible = {"Threads": str(row["threads"]), "Precision": row["precision"]}
+    properties = {name: value for name, value in possible.items() if name in known.getPropertyNames()}
+    return openmm.Context(system, integrator, known, properties)
 
 
 def measure(row: dict) -> dict:
@@ -277,21 +279,29 @@ def versions() -> dict:
     return {**packages, "python": platform.python_version(), "commit": commit}
 
 
+def platforms(arguments: argparse.Namespace) -> list[tuple[str, int, str | None]]:
+    """The platforms asked for, with threads and precisions where there is a choice."""
+    result = []
+    for name in arguments.platform:
+        known = openmm.Platform.getPlatformByName(name).getPropertyNames()
+        threads = arguments.threads if "Threads" in known else [1]
+        result += itertools.product([name], threads, arguments.precision if "Precision" in known else [None])
+    return result
+
+
 def plan(arguments: argparse.Namespace) -> list[dict]:
     """The measurements asked for; all-atom water only where it can be a box."""
     rows = []
-    on_cpu = arguments.platform == "CPU"
-    for beads, network, cutoff, channels, threads, precision, engine in itertools.product(
+    for beads, network, cutoff, channels, (platform_name, threads, precision), engine in itertools.product(
         arguments.beads,
         arguments.network,
         arguments.cutoff,
         arguments.channels,
-        arguments.threads if on_cpu else [1],
-        [None] if on_cpu else arguments.precision,
+        platforms(arguments),
         arguments.engines,
     ):
         row = {
-            "platform": arguments.platform,
+            "platform": platform_name,
             "precision": precision,
             "beads": beads,
             "network": network,
@@ -307,7 +317,7 @@ def plan(arguments: argparse.Namespace) -> list[dict]:
             row.update(network=None, cutoff=None, channels=None, blocks=None)
         elif engine == "torch-operators" and network != "schnet":
             continue
-        for settings in ("tuned", "default") if on_cpu else ("tuned",):
+        for settings in ("tuned", "default") if precision is None else ("tuned",):
             rows.append({**row, "engine": engine, "settings": settings})
     return rows
 
@@ -315,21 +325,21 @@ def plan(arguments: argparse.Namespace) -> list[dict]:
 def print_table(rows: list[dict]) -> None:
     """All rows, with the ratio to the native engine of the same system."""
     native = {key(row): row["ms_per_step"] for row in rows if row["engine"] == "native"}  # in the same settings
-    print(f"{'beads':>6} {'network':<7} {'cutoff':>6} {'channels':>8} {'threads':>7} {'precision':<9} "
+    print(f"{'beads':>6} {'network':<7} {'cutoff':>6} {'channels':>8} {'platform':<9} {'threads':>7} {'precision':<9} "
           f"{'engine':<15} {'settings':<8} {'ms/step':>10} {'ns/day (2 fs)':>14} {'/native':>8} {'MiB':>6}"
     )  # fmt: skip
     for row in rows:
         ratio = row["ms_per_step"] / native[key(row)] if key(row) in native else float("nan")
         print(
             f"{row['beads']:>6} {row['network'] or '':<7} {row['cutoff'] or '':>6} {row['channels'] or '':>8} "
-            f"{row['threads']:>7} {row['precision'] or '':<9} {row['engine']:<15} {row['settings']:<8} "
-            f"{row['ms_per_step']:>10.3f} {172.8 / row['ms_per_step']:>14.1f} {ratio:>8.2f} {row['peak_memory_MiB']:>6}"
+            f"{row['platform']:<9} {row['threads']:>7} {row['precision'] or '':<9} {row['engine']:<15} "
+            f"{row['settings']:<8} {row['ms_per_step']:>10.3f} {172.8 / row['ms_per_step']:>14.1f} {ratio:>8.2f} {row['peak_memory_MiB']:>6}"
         )
 
 
 def key(row: dict) -> tuple:
     """What two engines must share to be compared."""
-    shared = ("beads", "network", "cutoff", "channels", "blocks", "threads", "precision", "settings")
+    shared = ("platform", "beads", "network", "cutoff", "channels", "blocks", "threads", "precision", "settings")
     return tuple(row[name] for name in shared)
 
 
@@ -341,7 +351,7 @@ def main() -> None:
     parser.add_argument("--channels", type=int, nargs="+", default=[128, 64])
     parser.add_argument("--blocks", type=int, default=2)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--platform", default="CPU")
+    parser.add_argument("--platform", nargs="+", default=["CPU"])
     parser.add_argument("--precision", nargs="+", default=["single", "mixed"], help="of a GPU platform")
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
     parser.add_argument("--json", help="where to write the rows")
@@ -355,7 +365,7 @@ def main() -> None:
         processes = 3 if row["beads"] <= FEW_BEADS else 1
         return min((measure_in_process(row) for _ in range(processes)), key=lambda each: each["ms_per_step"])
 
-    measure_all(plan(arguments), best, arguments.platform, arguments.json, print_table)
+    measure_all(plan(arguments), best, arguments.platform[0], arguments.json, print_table)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def water_section() -> list[str]:
         "OpenMM's own cost. With 6 or 10 beads, as it comes, OpenMM's waking of its threads is most of a step.",
         "",
     ]
-    settings = ("beads", "network", "cutoff", "channels", "threads", "precision")
+    settings = ("beads", "network", "cutoff", "channels", "platform", "threads", "precision")
     for path in sorted(RESULTS.glob("md_water*.json")):
         rows = json.loads(path.read_text())
         engines = [engine for engine in WATER_ENGINES if any(row["engine"] == engine for row in rows)]

@@ -332,8 +332,9 @@ def print_table(rows: list[dict]) -> None:
         ratio = row["ms_per_step"] / native[key(row)] if key(row) in native else float("nan")
         print(
             f"{row['beads']:>6} {row['network'] or '':<7} {row['cutoff'] or '':>6} {row['channels'] or '':>8} "
-            f"{row['platform']:<9} {row['threads']:>7} {row['precision'] or '':<9} {row['engine']:<15} "
-            f"{row['settings']:<8} {row['ms_per_step']:>10.3f} {172.8 / row['ms_per_step']:>14.1f} {ratio:>8.2f} {row['peak_memory_MiB']:>6}"
+            f"{row['platform']:<9} {row['threads']:>7} {row['precision'] or '':<9} "
+            f"{row['engine']:<15} {row['settings']:<8} "
+            f"{row['ms_per_step']:>10.3f} {172.8 / row['ms_per_step']:>14.1f} {ratio:>8.2f} {row['peak_memory_MiB']:>6}"
         )
 
 

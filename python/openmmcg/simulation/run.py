@@ -93,7 +93,8 @@ def run(
     type_names : sequence of str, optional
         By default those of the System's CGForce, else "bead".
     platform : str or openmm.Platform
-        The CPU platform by default, where networks run fastest (elsewhere they still run on the CPU).
+        The CPU platform by default. With some twenty beads or fewer ``"Reference"``, in double precision, is often the
+        faster one: a step on the CPU platform wakes OpenMM's threads several times.
     threads : int, optional
         Threads of the CPU platform; all cores by default.
     resume : bool

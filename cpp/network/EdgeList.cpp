@@ -18,7 +18,7 @@ void EdgeList<Real>::update(const NeighborList::Share& share, const std::vector<
     const size_t most = share.neighbors.size();
     first.assign(1, 0);
     middle.clear();
-    neighbor.resize(most + 1);
+    neighbor.resize(most + edgesAhead);
     for (auto& component : displacement) component.resize(most + 1);
     int edges = 0;
     // Every candidate is written, and the next one over it if it was too far: no branch to mispredict.

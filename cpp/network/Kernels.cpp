@@ -291,6 +291,12 @@ struct Cell {
     }
 };
 
+/** Begin to fetch a block of channels. */
+template <class Real, int count>
+inline void prefetch(const Real* from) {
+    for (int c = 0; c < Block<Real, count>::channels; c += 64 / sizeof(Real)) __builtin_prefetch(from + c);
+}
+
 /** One block of channels of a convolution, for all beads of the thread. */
 template <class Real, int count, int components>
 void convolveBlock(int channel, const Edges<Real>& edges, const FilterTable<Real>& table, const Features<Real>& x,
@@ -311,6 +317,12 @@ void convolveBlock(int channel, const Edges<Real>& edges, const FilterTable<Real
             const Rows xj = Rows::load(row(x, edges.neighbor[e], width) + channel, stride);
             Real* yj = y + static_cast<long>(edges.neighbor[e]) * width + channel;
             Rows other = both ? Rows::load(yj, stride) : xj;
+            if (components == 1) {  // of vectors there is more to fetch than it saves
+                const long later = static_cast<long>(edges.neighbor[e + edgesAhead]) * width + channel;
+                if (x.type == nullptr)
+                    prefetch<Real, count>(x.values + later);
+                prefetch<Real, count>(y + later);
+            }
             for (int k = 0; k < count; k++) {
                 const auto w = cell.sum(k, spline);
                 for (int d = 0; d < components; d++) {
@@ -366,6 +378,14 @@ void convolveAdjointBlock(int channel, const Edges<Real>& edges, const FilterTab
             const Rows xj = Rows::load(row(x, edges.neighbor[e], width) + channel, stride),
                        gj = Rows::load(yGradient + startJ, stride);
             Rows other = target == Target::Both ? Rows::load(xGradient + startJ, stride) : gj;
+            if (components == 1) {
+                const long later = static_cast<long>(edges.neighbor[e + edgesAhead]) * width + channel;
+                if (x.type == nullptr)
+                    prefetch<Real, count>(x.values + later);
+                prefetch<Real, count>(yGradient + later);
+                if (target == Target::Both)
+                    prefetch<Real, count>(xGradient + later);
+            }
             typename Rows::B::Register slopes{};
             for (int k = 0; k < count; k++) {
                 auto products = gi.of[0].part[k] * xj.of[0].part[k] + gj.of[0].part[k] * xi.of[0].part[k];

@@ -7,6 +7,9 @@ enum class Activation { Identity, Tanh, ShiftedSoftplus, Silu, SquareRoot };
 /** Numbers per row of every array are rounded up to a multiple of this, so that loops have no remainder. */
 constexpr int channelBlock = 16;
 
+/** So many edges ahead a neighbor's rows are fetched: those of a large system are not in the near caches. */
+constexpr int edgesAhead = 8;
+
 /**
  * The pairs of one thread's beads that are within the cutoff.
  *
@@ -18,7 +21,7 @@ struct Edges {
     int begin, end;            ///< the thread's beads
     const int* first;          ///< [beads + 1]
     const int* middle;         ///< [beads]
-    const int* neighbor;       ///< the other bead
+    const int* neighbor;       ///< the other bead; after the last edge `edgesAhead` more numbers of beads
     const int* cell;           ///< table cell in which the distance lies
     const Real* fraction;      ///< and where in the cell, 0 to 1
     const Real* direction[3];  ///< unit vector from the bead to its neighbor

@@ -183,9 +183,7 @@ def main() -> None:
     if arguments.measure:
         print(json.dumps(measure(json.loads(arguments.measure))))
         return
-    measure_all(
-        plan(arguments), lambda row: measure_in_process(row, __file__), arguments.platform, arguments.json, print_table
-    )
+    measure_all(plan(arguments), lambda row: measure_in_process(row, __file__), arguments.json, print_table)
 
 
 if __name__ == "__main__":

@@ -233,22 +233,21 @@ def measure_in_process(row: dict, program: str = __file__) -> dict:
 def measure_all(
     plan: Sequence[dict],
     measured: Callable[[dict], dict],
-    platform: str,
     path: str | None,
     print_table: Callable[[list[dict]], None],
 ) -> None:
     """Measure all rows of a plan, write them to a file as they come, and print them; say in the end what failed."""
-    about = {"machine": machine(platform), "versions": versions()}
-    rows, failures = [], []
+    machines = {name: machine(name) for name in dict.fromkeys(row["platform"] for row in plan)}
+    rows, failures, about = [], [], versions()
     for row in tqdm(plan, unit="measurement"):
         try:
-            rows.append({**measured(row), **about})
+            rows.append({**measured(row), "machine": machines[row["platform"]], "versions": about})
         except RuntimeError as error:
             failures.append(str(error))
         if path:
             with open(path, "w") as file:
                 json.dump(rows, file, indent=1)
-    print(about["machine"])
+    print("\n".join(dict.fromkeys(machines.values())))
     print_table(rows)
     if failures:
         sys.exit("\n".join(failures))
@@ -366,7 +365,7 @@ def main() -> None:
         processes = 3 if row["beads"] <= FEW_BEADS else 1
         return min((measure_in_process(row) for _ in range(processes)), key=lambda each: each["ms_per_step"])
 
-    measure_all(plan(arguments), best, arguments.platform[0], arguments.json, print_table)
+    measure_all(plan(arguments), best, arguments.json, print_table)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python benchmarks/performance_page.py
 
 Every `md_water*.json`, `md_replicas*.json` and `roofline*.json` in benchmarks/results, and `peptide_replicas.json` and
-`tabulated_bonded.json`, is one run and becomes one table.
+`tabulated_bonded.json`, is one run and becomes one table; `nve_drift.json` becomes a sentence.
 """
 
 from __future__ import annotations

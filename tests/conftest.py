@@ -10,7 +10,8 @@ import torch
 from openmm import unit
 
 from openmmcg import CGPotential
-from openmmcg.potentials import GNN, PaiNN, SchNet
+from openmmcg.mapping import cg_topology
+from openmmcg.potentials import GNN, PaiNN, Repulsion, SchNet
 
 PLATFORMS = [openmm.Platform.getPlatform(i).getName() for i in range(openmm.Platform.getNumPlatforms())]
 GPU_PLATFORMS = [name for name in ("OpenCL", "CUDA") if name in PLATFORMS]
@@ -87,6 +88,11 @@ def potential():
 
 
 @pytest.fixture(scope="session")
+def potential_with_prior():
+    return random_potential(priors=[Repulsion([[0.3, 0.25], [0.25, 0.2]], exponent=8, cutoff=0.7)])
+
+
+@pytest.fixture(scope="session")
 def two_type_potential(potential, tmp_path_factory):
     """A file with a compiled network of the bead types A and B."""
     path = tmp_path_factory.mktemp("potential") / "two_types.pt"
@@ -104,6 +110,15 @@ def scatter(beads, box=None, seed=1, closest=0.2):
         if not places or np.linalg.norm(images(np.array(places) - place, box), axis=1).min() > closest:
             places.append(place)
     return np.array(places)
+
+
+def bonded_topology(types, box):
+    """Beads of the types A and B, the first 21 a chain."""
+    topology = cg_topology(["AB"[bead_type] for bead_type in types], box)
+    atoms = list(topology.atoms())
+    for first, second in zip(atoms[:20], atoms[1:21], strict=True):
+        topology.addBond(first, second)
+    return topology
 
 
 def images(displacements, box):

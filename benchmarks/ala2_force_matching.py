@@ -27,8 +27,8 @@ import torch
 from md_water import machine, versions
 
 from openmmcg.fitting import ForceMatching, cross_validate
-from openmmcg.fitting.data import split_folds
-from openmmcg.fitting.force_errors import KCAL_PER_MOL_PER_ANGSTROM
+from openmmcg.fitting.force_matching.data import split_folds
+from openmmcg.fitting.force_matching.force_errors import KCAL_PER_MOL_PER_ANGSTROM
 from openmmcg.frames import Frames, write_frames
 from openmmcg.potentials import CGnet, HarmonicAngles, HarmonicBonds, PriorForces, SchNet
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from md_water import processor, versions
 
 from openmmcg.fitting import BoltzmannInversion
-from openmmcg.fitting.inversion_figures import convergence, distributions
+from openmmcg.fitting.boltzmann_inversion.figures import convergence, distributions
 from openmmcg.frames import Frames
 from openmmcg.mapping import map_frames
 from openmmcg.reference import BITHIOPHENE, BITHIOPHENE_BEADS, heavy_atom_map, organic_molecule

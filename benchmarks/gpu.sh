@@ -30,7 +30,8 @@ limit() { # name, seconds, command: run it, keep its output, go on whatever happ
     echo "exit status $?" >>"$results/$name.log"
     tail -25 "$results/$name.log"
 }
-files=(gpu_engine torchscript_on_device profile force_torchscript force replicas tabulated_bonded_force)
+files=(forces_gpu_engine forces_torchscript_on_device forces_profile forces_torchscript forces_cg_force
+    simulation_replicas forces_tabulated_bonded_force)
 limit tests 140 xargs -P 8 -I NAME $venv/python -m pytest -q -p no:cacheprovider -k CUDA tests/test_NAME.py \
     < <(printf '%s\n' "${files[@]}")
 limit md_water 110 $venv/python benchmarks/md_water.py --platform CUDA --precision single --beads 3916 512 20000 \

@@ -18,7 +18,7 @@ import numpy as np
 from md_water import processor, versions
 
 from openmmcg.reference import BITHIOPHENE, SEXITHIOPHENE, TEMPO, orbital_energies, organic_molecule
-from openmmcg.reference.quantum_engines import ENGINES
+from openmmcg.reference.quantum.engines import ENGINES
 
 MOLECULES = {"bithiophene": BITHIOPHENE, "tempo": TEMPO, "sexithiophene": SEXITHIOPHENE}
 NOISE = 0.005  # nm

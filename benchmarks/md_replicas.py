@@ -61,7 +61,7 @@ def chain_system(row: dict) -> tuple[openmm.System, np.ndarray]:
 
     from openmmcg import CGForce, CGPotential
     from openmmcg.potentials import SchNet
-    from openmmcg.replicas import replicate_system
+    from openmmcg.simulation.replicas import replicate_system
 
     torch.manual_seed(0)
     network = SchNet(

@@ -66,8 +66,8 @@ def user_module(network, beads: int, periodic: bool):
     import torch
     from torch import Tensor, nn
 
-    from openmmcg.potentials.cells import near_pairs
-    from openmmcg.potentials.geometry import minimum_image
+    from openmmcg.geometry.cells import near_pairs
+    from openmmcg.geometry.scriptable import minimum_image
 
     class UserSchNet(nn.Module):
         def __init__(self) -> None:

@@ -60,7 +60,7 @@ def potential(row: dict):
     """The network and its priors."""
     import torch
 
-    from openmmcg.internal_coordinates import angles, bonded_terms, distances
+    from openmmcg.geometry.internal_coordinates import angles, bonded_terms, distances
     from openmmcg.potentials import CGPotential, HarmonicAngles, HarmonicBonds, SchNet
 
     names = [name for name, _ in KINDS]
@@ -113,7 +113,7 @@ def torch_step(row: dict):
     """The same by torch."""
     import torch
 
-    from openmmcg.internal_coordinates import bonded_terms
+    from openmmcg.geometry.internal_coordinates import bonded_terms
 
     torch.set_num_threads(row["threads"])
     network, _, (bonds, angles), types = potential(row)

@@ -27,8 +27,8 @@ from scipy.interpolate import CubicSpline
 from tqdm import tqdm
 
 from openmmcg import TabulatedBondedForce
-from openmmcg.internal_coordinates import angles, bonded_terms, dihedrals, distances
-from openmmcg.replicas import replicate_system
+from openmmcg.geometry.internal_coordinates import angles, bonded_terms, dihedrals, distances
+from openmmcg.simulation.replicas import replicate_system
 
 # nm: a propyl, a ring of four beads, another one and its propyl, slightly bent out of their plane.
 MOLECULE = np.array(

@@ -50,7 +50,7 @@ from openmmcg.electronic import (
     shapiro_wilk,
 )
 from openmmcg.fitting import BoltzmannInversionResult
-from openmmcg.fitting.inversion_figures import convergence, distributions
+from openmmcg.fitting.boltzmann_inversion.figures import convergence, distributions
 from openmmcg.frames import Frames
 from openmmcg.reference import BITHIOPHENE_BEADS
 from openmmcg.simulation import RunResult

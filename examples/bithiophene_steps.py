@@ -30,7 +30,7 @@ from openmmcg.electronic import (
     scores,
 )
 from openmmcg.fitting import BoltzmannInversion, BoltzmannInversionResult, jensen_shannon_divergence
-from openmmcg.fitting.distributions import count
+from openmmcg.fitting.boltzmann_inversion.distributions import count
 from openmmcg.frames import Frames
 from openmmcg.mapping import Mapping, map_frames
 from openmmcg.reference import (

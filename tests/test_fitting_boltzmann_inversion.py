@@ -7,14 +7,22 @@ import numpy as np
 import openmm
 import pytest
 from conftest import random_potential
-from test_fitting_distributions import KT, angle_energy, bond_energy, chains, dihedral_energy, draw, write
+from test_fitting_boltzmann_inversion_distributions import (
+    KT,
+    angle_energy,
+    bond_energy,
+    chains,
+    dihedral_energy,
+    draw,
+    write,
+)
 
 from openmmcg import CGPotential
 from openmmcg.analysis import radial_distribution
 from openmmcg.fitting import BoltzmannInversion
-from openmmcg.fitting.inversion_figures import convergence, distributions
+from openmmcg.fitting.boltzmann_inversion.figures import convergence, distributions
 from openmmcg.frames import Frames, FrameWriter
-from openmmcg.internal_coordinates import angles, dihedrals, distances
+from openmmcg.geometry.internal_coordinates import angles, dihedrals, distances
 from openmmcg.mapping import cg_topology
 from openmmcg.potentials import Repulsion, TabulatedPairs
 from openmmcg.simulation import UnstableSimulationError, minimise, run
@@ -147,7 +155,7 @@ def test_an_interrupted_inversion_goes_on_where_it_was(triangle, tmp_path, monke
             raise KeyboardInterrupt
         return run(*arguments, **keywords)
 
-    monkeypatch.setattr("openmmcg.fitting.boltzmann_inversion.run", interrupted)
+    monkeypatch.setattr("openmmcg.fitting.boltzmann_inversion.boltzmann_inversion.run", interrupted)
     with pytest.raises(KeyboardInterrupt):
         BoltzmannInversion(**options).fit(triangle, tmp_path / "parts", **QUIET)
     result = BoltzmannInversion(**options).fit(triangle, tmp_path / "parts", **QUIET)
@@ -167,7 +175,7 @@ def test_it_stops_where_nothing_improves(triangle, tmp_path):
 def test_beads_that_the_integrator_heats_are_an_error(triangle, tmp_path, monkeypatch):
     options = {**FAST, "replicas": 2, "duration": 1.0}
     monkeypatch.setattr(
-        "openmmcg.fitting.boltzmann_inversion.run",
+        "openmmcg.fitting.boltzmann_inversion.boltzmann_inversion.run",
         lambda *arguments, **keywords: replace(run(*arguments, **keywords), mean_temperature=450.0),
     )
     with pytest.raises(UnstableSimulationError, match="450 K on average instead of 300 K: a time step of 0.005 ps"):

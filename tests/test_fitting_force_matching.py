@@ -12,9 +12,9 @@ from lightning.pytorch.callbacks import Callback
 
 from openmmcg import CGForce
 from openmmcg.fitting import ForceMatching, force_rmse
-from openmmcg.fitting.data import ForceDataset, split_frames
-from openmmcg.fitting.forces import network_forces
-from openmmcg.fitting.tabulated import tabulated_forces
+from openmmcg.fitting.force_matching.data import ForceDataset, split_frames
+from openmmcg.fitting.force_matching.filter_tables import tabulated_forces
+from openmmcg.fitting.force_matching.forces import network_forces
 from openmmcg.frames import Frames, FrameWriter
 from openmmcg.potentials import PriorForces, Repulsion, SchNet
 

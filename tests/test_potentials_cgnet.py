@@ -13,7 +13,8 @@ from openmm import app
 from openmmcg import CGForce, CGPotential
 from openmmcg.fitting import ForceMatching, force_rmse
 from openmmcg.frames import Frames, FrameWriter
-from openmmcg.potentials import CGnet, chain_pairs
+from openmmcg.geometry.scriptable import chain_pairs
+from openmmcg.potentials import CGnet
 
 # The backbone of capped alanine with its CB: a branched molecule of bead types C, N and CA/CB.
 MOLECULE = [0, 1, 2, 2, 0, 1]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import BOXES, difference, exact, images, random_potential, scatter
 
-from openmmcg.potentials.cells import cell_pairs, near_pairs
+from openmmcg.geometry.cells import cell_pairs, near_pairs
 
 LARGE_BOXES = {name: None if box is None else 1.7 * box for name, box in BOXES.items()}
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 from conftest import BOXES, difference, images, random_network, scatter
 
-from openmmcg.potentials import GNN, CosineCutoff, ExponentialNormalBasis, GaussianBasis, PaiNN, SchNet, minimum_image
+from openmmcg.geometry.scriptable import minimum_image
+from openmmcg.potentials import GNN, CosineCutoff, ExponentialNormalBasis, GaussianBasis, PaiNN, SchNet
 
 CUTOFF = 0.6
 NETWORKS = {

@@ -5,7 +5,7 @@ import openmm
 import pytest
 
 from openmmcg.frames import Frames, FrameWriter
-from openmmcg.internal_coordinates import angles, bonded_terms, dihedrals, distances
+from openmmcg.geometry.internal_coordinates import angles, bonded_terms, dihedrals, distances
 from openmmcg.potentials import CosineAngles, HarmonicAngles, HarmonicBonds, PeriodicDihedrals, PriorForces
 from openmmcg.potentials.priors import add_priors, from_cgnet, from_mlcg, from_torchmd_cg, to_xml
 

@@ -11,7 +11,7 @@ from openmm import app
 from scipy.interpolate import CubicSpline
 
 from openmmcg import CGForce, CGPotential
-from openmmcg.internal_coordinates import angles, dihedrals, distances
+from openmmcg.geometry.internal_coordinates import angles, dihedrals, distances
 from openmmcg.potentials import (
     BeadType,
     Table,

@@ -1,223 +1,354 @@
-"""Runs of replicas: frames and energies of each, and as a run of one where interrupted, continued or refused."""
+"""Replicas: copies of one system in one Context are as many systems, each for itself."""
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import openmm
 import pytest
-from conftest import BOXES, bonded_topology, energy_and_forces, scatter, system_of
+import torch
+from conftest import BOXES, bonded_topology, difference, energy_and_forces, images, scatter, system_of
 
-import openmmcg.resumable.run
-from openmmcg.frames import Frames, FrameWriter
+from openmmcg import CGForce, _openmmcg
 from openmmcg.mapping import cg_topology
-from openmmcg.simulation import UnstableSimulationError, read_log, read_result, run
+from openmmcg.simulation.replicas import replicate_system
 
-STIFFNESS = 1000.0
-
-
-def trap(beads=4):
-    """Independent beads of 18 amu, each in a harmonic trap ½k|x|²."""
-    force = openmm.CustomExternalForce(f"{STIFFNESS / 2}*(x^2+y^2+z^2)")
-    for bead in range(beads):
-        force.addParticle(bead)
-    return system_of(force, beads=beads, mass=18.0)
+ENGINES = ["native", "torchscript"]
+REPLICAS, BEADS = 4, 50
+TYPES = [i * 7 % 3 % 2 for i in range(BEADS)]
+# Where the replicas are makes no difference to any of them.
+SHIFTS = {"in one place": np.zeros(3), "apart": np.array([0.4, -30.0, 7.0])}
 
 
-def starts(replicas=3, beads=4):
-    return np.random.default_rng(5).normal(scale=0.05, size=(replicas, beads, 3))
+@pytest.fixture(params=ENGINES)
+def engine(request):
+    return request.param
 
 
-def short_run(path, system=None, positions=None, **changes):
-    options = {"duration": 1.0, "interval": 0.1, "seed": 1, "platform": "Reference", "progress": False, **changes}
-    system = trap() if system is None else system
-    return run(system, starts() if positions is None else positions, options.pop("box", None), path, **options)
+@pytest.fixture(params=SHIFTS)
+def configurations(request, box):
+    """Positions [replicas, beads, 3]; the first two replicas are equal but for the shift."""
+    first, *others = (scatter(BEADS, box, seed) for seed in range(1, REPLICAS))
+    return np.array([first, first, *others]) + np.arange(REPLICAS)[:, None, None] * SHIFTS[request.param]
 
 
-def files_of(path, replicas=3):
-    return [path.with_name(f"{path.stem}.{replica}{path.suffix}") for replica in range(replicas)]
+def force_of(potential, box, engine="auto", replicas=REPLICAS, types=TYPES, **options):
+    options = {"types": types, "replicas": replicas, "periodic": box is not None, "engine": engine, **options}
+    return CGForce(potential.to_bytes(), **options)
 
 
-def positions_in(path):
-    with Frames(path) as frames:
-        return frames.positions[:]
+def energies_of_copies(case, system, configurations):
+    """Energies [replicas] and forces [replicas, beads, 3] of one Context of a single copy."""
+    context = case.context(system, configurations[0])
+    results = []
+    for positions in configurations:
+        context.setPositions(positions)
+        results.append(energy_and_forces(context))
+    energies, forces = zip(*results, strict=True)
+    return np.array(energies), np.array(forces)
 
 
-def test_each_replica_has_its_frames_and_its_energies(tmp_path):
-    path = tmp_path / "trap.h5md"
-    result = short_run(path, ensemble="NVE", time_step=0.001, types=[0, 1, 0, 1], type_names=["A", "B"])
-    assert [replica.path for replica in result.replicas] == files_of(path)
-    assert sorted(tmp_path.iterdir()) == sorted(
-        [tmp_path / "trap.checkpoint.json", *files_of(path), *(file.with_suffix(".csv") for file in files_of(path))]
+def one_by_one(case, potential, configurations, box, engine):
+    system = system_of(force_of(potential, box, engine, replicas=1), beads=BEADS, box=box)
+    return energies_of_copies(case, system, configurations)
+
+
+def test_energy_and_forces_are_those_of_the_single_systems(case, engine, box, configurations, potential):
+    energies, forces = one_by_one(case, potential, configurations, box, engine)
+    force = force_of(potential, box, engine)
+    context = case.context(system_of(force, beads=REPLICAS * BEADS, box=box), configurations.reshape(-1, 3))
+    energy, all_forces = energy_and_forces(context)
+    tolerance = 1e-12 if case.is_double else 1e-5
+    assert energy == pytest.approx(energies.sum(), rel=tolerance)
+    assert difference(all_forces.reshape(configurations.shape), forces) < tolerance
+    assert force.replica_energies(context) == pytest.approx(energies, rel=tolerance)
+
+
+def test_energies_of_replicas_are_those_of_the_present_positions(case, engine, potential):
+    force = force_of(potential, None, engine)
+    positions = np.tile(scatter(BEADS), (REPLICAS, 1))
+    context = case.context(system_of(force, beads=len(positions)), positions)
+    before = force.replica_energies(context)
+    assert before == pytest.approx(np.full(REPLICAS, energy_and_forces(context)[0] / REPLICAS), rel=1e-5)
+    context.getIntegrator().step(2)
+    positions[2 * BEADS : 3 * BEADS] *= 1.1
+    context.setPositions(positions)
+    after = force.replica_energies(context)
+    assert np.delete(after, 2) == pytest.approx(np.delete(before, 2), rel=1e-5)
+    assert abs(after[2] - before[2]) > 1e-3 * abs(before[2])
+    assert after.sum() == pytest.approx(energy_and_forces(context)[0], rel=1e-5)
+    one = CGForce.of(context.getSystem().getForce(0))
+    assert np.array_equal(one.replica_energies(context), after)
+
+
+def test_replicas_integrated_together_move_as_each_alone(case, potential):
+    box = np.diag([1.6, 1.6, 1.6])
+    starts = np.array([scatter(BEADS, box, seed, closest=0.25) for seed in range(REPLICAS)])
+    velocities = np.random.default_rng(1).normal(scale=0.3, size=starts.shape)
+
+    def final(positions, velocities, replicas):
+        system = system_of(force_of(potential, box, replicas=replicas), beads=len(positions), box=box)
+        context = case.context(system, positions)
+        context.setVelocities(velocities)
+        context.getIntegrator().step(60)  # neighbor lists are built anew, for all replicas at once
+        return context.getState(positions=True).getPositions(asNumpy=True)._value
+
+    together = final(starts.reshape(-1, 3), velocities.reshape(-1, 3), REPLICAS).reshape(starts.shape)
+    for replica in range(REPLICAS):
+        alone = final(starts[replica], velocities[replica], 1)
+        assert np.linalg.norm(alone - starts[replica], axis=1).max() > 0.05
+        assert together[replica] == pytest.approx(alone, abs=1e-9 if case.is_double else 2e-5)
+
+
+def test_pairs_are_those_within_each_replica(box, configurations):
+    rows, columns = _openmmcg.neighbor_pairs(configurations.reshape(-1, 3), box, 0.6, REPLICAS)
+    found = {tuple(sorted(pair)) for pair in zip(rows.tolist(), columns.tolist(), strict=True)}
+    assert len(found) == len(rows)
+    expected = set()
+    first, second = np.triu_indices(BEADS, 1)
+    for replica, positions in enumerate(configurations):
+        near = np.linalg.norm(images(positions[second] - positions[first], box), axis=1) < 0.6
+        pairs = np.stack([first[near], second[near]], 1) + replica * BEADS
+        expected |= set(map(tuple, pairs.tolist()))
+    assert found == expected
+
+
+def test_replicas_of_very_different_size_are_found_pairs_for():
+    positions = np.stack([scatter(BEADS), 40 * scatter(BEADS), np.zeros((BEADS, 3))])
+    rows, columns = _openmmcg.neighbor_pairs(positions.reshape(-1, 3), None, 0.6, 3)
+    count = np.bincount(rows // BEADS, minlength=3)
+    first, second = np.triu_indices(BEADS, 1)
+    distances = np.linalg.norm(positions[:, second] - positions[:, first], axis=2)
+    assert count.tolist() == (distances < 0.6).sum(1).tolist()
+    assert count[2] == BEADS * (BEADS - 1) / 2
+
+
+def test_types_of_one_replica_hold_for_all_and_may_differ_between_them(case, engine, potential):
+    positions = np.tile(scatter(BEADS), (2, 1))
+    results = [
+        energy_and_forces(
+            case.context(system_of(force_of(potential, None, engine, 2, types), beads=2 * BEADS), positions)
+        )
+        for types in (TYPES, TYPES + TYPES, TYPES + TYPES[::-1])
+    ]
+    assert results[0][0] == results[1][0]
+    assert np.array_equal(results[0][1], results[1][1])
+    assert difference(results[2][1][:BEADS], results[0][1][:BEADS]) < 1e-6
+    assert difference(results[2][1][BEADS:], results[0][1][BEADS:]) > 0.1
+
+
+def test_replicas_can_be_a_subset_of_the_particles(case, engine, potential):
+    configurations = np.array([scatter(BEADS, seed=seed) for seed in (1, 2)])
+    particles = np.random.default_rng(1).permutation(2 * BEADS + 20)[: 2 * BEADS]
+    positions = np.zeros((2 * BEADS + 20, 3))
+    positions[particles] = configurations.reshape(-1, 3)
+    force = force_of(potential, None, engine, 2, particles=particles)
+    context = case.context(system_of(force, beads=len(positions)), positions)
+    energies, forces = one_by_one(case, potential, configurations, None, engine)
+    assert difference(energy_and_forces(context)[1][particles], forces.reshape(-1, 3)) < 1e-5
+    assert force.replica_energies(context) == pytest.approx(energies, rel=1e-5)
+
+
+def test_global_parameters_reach_every_replica():
+    class Scaled(torch.nn.Module):
+        def forward(self, positions, box, types, rows, columns, scale):
+            return scale * ((positions[columns] - positions[rows]) ** 2).sum()
+
+    options = {"cutoff": 0.6, "global_parameters": {"scale": 2.0}}
+    force = CGForce(torch.jit.script(Scaled()), replicas=2, **options)
+    force.addEnergyParameterDerivative("scale")
+    positions = [[0, 0, 0], [0.3, 0, 0], [0, 0, 0], [0, 0.5, 0]]
+    context = openmm.Context(
+        system_of(force, beads=4), openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("CPU")
     )
-    for file in files_of(path):
-        log = read_log(file)
-        with Frames(file) as frames:
-            assert frames.times == pytest.approx(0.1 * np.arange(1, 11))
-            assert frames.names == ["A", "B", "A", "B"]
-            potential = STIFFNESS / 2 * (frames.positions[:].astype(float) ** 2).sum((1, 2))
-        assert log["potential_energy_kJ_mol"] == pytest.approx(potential, rel=1e-4)
-        total = log["potential_energy_kJ_mol"] + log["kinetic_energy_kJ_mol"]
-        assert np.ptp(log["kinetic_energy_kJ_mol"]) > 1
-        assert total == pytest.approx(np.full(10, total[0]), rel=2e-4)
-    totals = [read_log(file)["kinetic_energy_kJ_mol"][0] for file in files_of(path)]
-    assert len(set(totals)) == 3
+    context.setPositions(positions)
+    for scale in (2.0, 4.0):
+        context.setParameter("scale", scale)
+        assert force.replica_energies(context) == pytest.approx([scale * 0.09, scale * 0.25], rel=1e-6)
+        derivatives = context.getState(parameterDerivatives=True).getEnergyParameterDerivatives()
+        assert derivatives["scale"] == pytest.approx(0.34, rel=1e-6)
 
 
-def test_the_result_is_that_of_all_replicas_together(tmp_path):
-    result = short_run(tmp_path / "trap.h5md", duration=4.0)
-    assert (result.frames, result.stable) == (40, True)
-    temperatures = [replica.mean_temperature for replica in result.replicas]
-    logs = [read_log(replica.path)["temperature_K"].mean() for replica in result.replicas]
-    assert temperatures == pytest.approx(logs)
-    assert result.mean_temperature == pytest.approx(np.mean(temperatures))
-    assert result.temperature_error > 0
-    assert result.nanoseconds_per_day == pytest.approx(3 * result.replicas[0].nanoseconds_per_day)
-    assert read_result(tmp_path / "trap.h5md") == result
+def test_xml_and_copies_keep_the_replicas(potential):
+    force = force_of(potential, None)
+    xml = openmm.XmlSerializer.serialize(force)
+    assert 'replicas="4"' in xml
+    for other in (CGForce.of(openmm.XmlSerializer.deserialize(xml)), copy.deepcopy(force)):
+        assert (other.replicas, other.getTypes()) == (REPLICAS, TYPES)
+    older = xml.replace(' replicas="4"', "").replace('version="2"', 'version="1"')
+    assert CGForce.of(openmm.XmlSerializer.deserialize(older)).replicas == 1
 
 
-@pytest.mark.parametrize("ensemble", ["NVE", "NVT"])
-def test_one_replica_is_a_plain_run(tmp_path, ensemble):
-    short_run(tmp_path / "one.h5md", positions=starts(1), ensemble=ensemble)
-    short_run(tmp_path / "plain.h5md", positions=starts(1)[0], ensemble=ensemble)
-    assert np.array_equal(positions_in(tmp_path / "one.0.h5md"), positions_in(tmp_path / "plain.h5md"))
-    for column, values in read_log(tmp_path / "plain.h5md").items():
-        assert read_log(tmp_path / "one.0.h5md")[column] == pytest.approx(values, rel=1e-12), column
-
-
-def test_a_replica_does_not_notice_what_another_does(tmp_path, potential_with_prior):
-    box = BOXES["cubic"]
-    types = [i * 7 % 3 % 2 for i in range(50)]
-    system = potential_with_prior.create_system(bonded_topology(types, box), remove_center_of_mass_motion=False)
-    positions = np.array([scatter(len(types), box, seed, closest=0.25) for seed in (1, 2, 3)])
-    options = {"box": box, "duration": 0.05, "interval": 0.01, "time_step": 0.001, "ensemble": "NVE"}
-    short_run(tmp_path / "a.h5md", system, positions, **options)
-    positions[1] = scatter(len(types), box, 4, closest=0.25)
-    short_run(tmp_path / "b.h5md", system, positions, **options)
-    first, second = (
-        np.array([positions_in(file) for file in files_of(tmp_path / name)]) for name in ("a.h5md", "b.h5md")
-    )
-    assert np.allclose(first[[0, 2]], second[[0, 2]], atol=1e-6)
-    assert np.abs(first[1] - second[1]).max() > 0.1
-    context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference"))
-    for file, frames in zip(files_of(tmp_path / "b.h5md"), second, strict=True):
-        context.setPositions(frames[-1])
-        assert read_log(file)["potential_energy_kJ_mol"][-1] == pytest.approx(energy_and_forces(context)[0], rel=1e-4)
-
-
-def test_a_system_of_replicas_runs_as_any_other(tmp_path, potential):
-    system = potential.create_system(cg_topology("ABA"), replicas=2)
-    positions = np.concatenate([scatter(3), scatter(3)])
-    assert run(system, positions, None, tmp_path / "all.h5md", duration=0.01, interval=0.002, progress=False).stable
-    with Frames(tmp_path / "all.h5md") as frames:
-        assert frames.names == ["A", "B", "A"] * 2
-
-
-def test_frames_of_a_trajectory_are_starts(tmp_path):
-    short_run(tmp_path / "long.h5md", positions=starts(1)[0])
-    with Frames(tmp_path / "long.h5md") as frames:
-        result = short_run(tmp_path / "trap.h5md", positions=frames.positions[[0, 4, 9]])
-    assert len(result.replicas) == 3
-
-
-class Interruption(BaseException):
-    """Like KeyboardInterrupt, which pytest would take for itself."""
-
-
-# Calls before the interruption: four frames of three replicas, and some replicas of the fifth.
-@pytest.mark.parametrize("calls", [12, 13, 14])
-@pytest.mark.parametrize("moment", ["before a frame", "before a log"])
-def test_an_interrupted_run_of_replicas_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, moment, calls):
-    whole, parts = tmp_path / "whole.h5md", tmp_path / "parts.h5md"
-    short_run(whole, ensemble="NVE")
-    module = openmmcg.resumable.run
-    target, name = (FrameWriter, "append") if moment == "before a frame" else (module, "append_to_log")
-    original, made = getattr(target, name), []
-
-    def interrupted(*arguments):
-        if len(made) == calls:
-            raise Interruption
-        made.append(original(*arguments))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(target, name, interrupted)
-        with pytest.raises(Interruption):
-            short_run(parts, ensemble="NVE")
-    assert read_result(parts).frames == 5
-    assert short_run(parts, ensemble="NVE").frames == 10
-    for file, expected in zip(files_of(parts), files_of(whole), strict=True):
-        assert positions_in(file) == pytest.approx(positions_in(expected), abs=1e-6)
-        for column, values in read_log(expected).items():
-            assert read_log(file)[column] == pytest.approx(values, rel=1e-9), column
-
-
-def test_a_run_of_replicas_can_be_made_longer(tmp_path, monkeypatch):
-    path = tmp_path / "trap.h5md"
-    short_run(path)
-    before = [positions_in(file) for file in files_of(path)]
-    result = short_run(path, duration=1.5)
-    for file, first in zip(files_of(path), before, strict=True):
-        assert len(positions_in(file)) == 15
-        assert np.array_equal(positions_in(file)[:10], first)
-    monkeypatch.setattr(openmm, "Context", None)
-    assert short_run(path, duration=1.5) == result
+@pytest.mark.parametrize("replicas", [0, -2])
+def test_there_is_at_least_one_replica(potential, replicas):
+    with pytest.raises(openmm.OpenMMException, match=f"at least 1 replica, not {replicas}"):
+        force_of(potential, None, replicas=replicas)
 
 
 @pytest.mark.parametrize(
-    ("positions", "message"),
+    ("options", "message"),
     [
-        (np.array([*starts(2), np.full((4, 3), np.nan)]), "replica 2: the positions of 4 particles are not finite"),
-        (np.zeros((3, 5, 3)), r"replica 0: positions have the shape \[5, 3\], but the System has 4 particles"),
-        (np.zeros((0, 4, 3)), "at least 1 replica, not 0"),
+        ({"replicas": 3}, "20 beads cannot be 3 replicas .* multiple of the number of replicas"),
+        ({"replicas": 4, "types": [0] * 4}, "4 bead types are given for 20 beads; .* of one of the 4 replicas"),
+        ({"replicas": 2, "particles": list(range(15))}, "15 beads cannot be 2 replicas"),
     ],
 )
-def test_bad_starts_are_refused_before_anything_is_written(tmp_path, positions, message):
-    with pytest.raises(ValueError, match=message):
-        short_run(tmp_path / "trap.h5md", positions=positions)
-    assert list(tmp_path.iterdir()) == []
+def test_replicas_that_do_not_fit_the_system_are_refused(case, potential, options, message):
+    system = system_of(force_of(potential, None, **{"types": [0] * 5, **options}), beads=20)
+    with pytest.raises(openmm.OpenMMException, match=message):
+        case.context(system, scatter(20))
 
 
-def test_overlapping_beads_of_a_replica_are_refused_before_anything_is_written(tmp_path):
-    repulsion = openmm.CustomNonbondedForce("0.01/r^6")
-    for _ in range(4):
-        repulsion.addParticle([])
-    system = trap()
-    system.addForce(repulsion)
-    positions = starts()
-    positions[1, 2] = positions[1, 0]
-    with pytest.raises(ValueError, match="replica 1: the potential energy of the starting positions is .* minimise"):
-        short_run(tmp_path / "trap.h5md", system, positions)
-    assert list(tmp_path.iterdir()) == []
+def test_a_model_that_finds_its_own_pairs_has_no_replicas():
+    class Springs(torch.nn.Module):
+        def forward(self, positions):
+            return (positions * positions).sum()
+
+    force = CGForce(torch.jit.script(Springs()), contract="plain", replicas=2)
+    with pytest.raises(openmm.OpenMMException, match="plain contract.*replicas would see each other"):
+        openmm.Context(system_of(force, beads=4), openmm.VerletIntegrator(0.001))
 
 
-def test_a_run_of_what_couples_replicas_is_refused_before_anything_is_written(tmp_path):
-    system = trap()
-    system.addForce(openmm.CMMotionRemover())
-    with pytest.raises(ValueError, match="CMMotionRemover.*couple replicas"):
-        short_run(tmp_path / "trap.h5md", system)
-    assert list(tmp_path.iterdir()) == []
+def test_energies_of_replicas_need_a_context_of_the_force(potential):
+    forces = [force_of(potential, None, replicas=2) for _ in range(2)]
+    context = openmm.Context(system_of(forces[0], beads=2 * BEADS), openmm.VerletIntegrator(0.001))
+    context.setPositions(np.tile(scatter(BEADS), (2, 1)))
+    with pytest.raises(openmm.OpenMMException, match="not present in the Context|getImplInContext"):
+        forces[1].replica_energies(context)
 
 
-def test_another_number_of_replicas_and_files_of_others_are_refused(tmp_path):
-    path = tmp_path / "trap.h5md"
-    short_run(path)
-    with pytest.raises(ValueError, match=r"other settings \(replicas was 3, now 2"):
-        short_run(path, positions=starts(2))
-    with pytest.raises(ValueError, match=r"other settings \(replicas was 3, now None"):
-        short_run(path, positions=starts(1)[0])
-    files_of(path)[1].unlink()
-    with pytest.raises(FileNotFoundError, match="trap.1.h5md is missing although it has a checkpoint"):
-        short_run(path, duration=2.0)
-    (tmp_path / "other.2.csv").write_text("precious")
-    with pytest.raises(FileExistsError, match="other.2.csv exists and is not of a run to be resumed"):
-        short_run(tmp_path / "other.h5md")
+# Whole Systems of replicas.
 
 
-def test_an_exploding_replica_is_named(tmp_path):
-    force = openmm.CustomExternalForce("500*x^2 - 5000*step(x-5)*(x-5)^2 + 500*(y^2+z^2)")
-    force.addParticle(0)
-    positions = np.zeros((3, 1, 3))
-    positions[1, 0, 0] = 6.0
-    path = tmp_path / "hill.h5md"
-    with pytest.raises(UnstableSimulationError, match="in replica 1, "):
-        short_run(path, system_of(force, beads=1), positions, ensemble="NVE", duration=20.0)
-    result = read_result(path)
-    assert not result.stable
-    assert [len(positions_in(replica.path)) for replica in result.replicas] == [result.frames] * 3
+def test_a_system_of_replicas_is_the_sum_of_single_systems(case, box, configurations, potential_with_prior):
+    topology = bonded_topology(TYPES, box)
+    single = potential_with_prior.create_system(topology, remove_center_of_mass_motion=False)
+    energies, forces = energies_of_copies(case, single, configurations)
+    system = potential_with_prior.create_system(topology, replicas=REPLICAS)
+    assert system.getNumParticles() == REPLICAS * BEADS
+    assert [force.getName() for force in system.getForces()] == ["Repulsion", "CGForce"]
+    context = case.context(system, configurations.reshape(-1, 3))
+    energy, all_forces = energy_and_forces(context)
+    assert energy == pytest.approx(energies.sum(), rel=1e-5)
+    assert difference(all_forces.reshape(configurations.shape), forces) < 1e-5
+
+
+def everything():
+    """A System with one of each force that can be repeated, of four beads."""
+    system = system_of(beads=4)
+    system.addConstraint(0, 3, 0.25)
+    forces = [
+        openmm.HarmonicBondForce(),
+        openmm.HarmonicAngleForce(),
+        openmm.PeriodicTorsionForce(),
+        openmm.RBTorsionForce(),
+        openmm.CustomBondForce("k*r"),
+        openmm.CustomAngleForce("k*cos(theta)"),
+        openmm.CustomTorsionForce("k*cos(theta)"),
+        openmm.CustomExternalForce("k*x^2+y^2"),
+        openmm.CustomNonbondedForce("(k1+k2)/r"),
+    ]
+    forces[0].addBond(0, 1, 0.3, 100.0)
+    forces[0].addBond(3, 1, 0.2, 50.0)
+    forces[1].addAngle(0, 1, 2, 2.0, 30.0)
+    forces[2].addTorsion(0, 1, 2, 3, 2, 0.5, 7.0)
+    forces[3].addTorsion(3, 2, 1, 0, 1, 2, 3, 4, 5, 6)
+    for force, particles in zip(forces[4:8], ([2, 3], [1, 2, 3], [0, 1, 2, 3], [2]), strict=True):
+        force.addPerBondParameter("k") if len(particles) == 2 else None
+        force.addPerAngleParameter("k") if len(particles) == 3 else None
+        force.addPerTorsionParameter("k") if len(particles) == 4 else None
+        force.addPerParticleParameter("k") if len(particles) == 1 else None
+        term = {1: "Particle", 2: "Bond", 3: "Angle", 4: "Torsion"}[len(particles)]
+        getattr(force, f"add{term}")(*particles, [3.0])
+    forces[8].addPerParticleParameter("k")
+    for bead in range(4):
+        forces[8].addParticle([1.0 + bead])
+    forces[8].addExclusion(0, 2)
+    for force in forces:
+        system.addForce(force)
+    return system
+
+
+def test_every_kind_of_force_is_repeated_for_each_replica(case):
+    random = np.random.default_rng(3)
+    configurations = random.normal(scale=0.3, size=(3, 4, 3))
+    energies, forces = energies_of_copies(case, everything(), configurations)
+    system = replicate_system(everything(), 3)
+    energy, all_forces = energy_and_forces(case.context(system, configurations.reshape(-1, 3)))
+    assert energy == pytest.approx(energies.sum(), rel=1e-5)
+    assert difference(all_forces.reshape(forces.shape), forces) < 1e-5
+    constraints = [system.getConstraintParameters(index)[:2] for index in range(3)]
+    assert constraints == [[0, 3], [4, 7], [8, 11]]
+
+
+def test_interaction_groups_are_repeated(case):
+    box = BOXES["cubic"]
+
+    def system():
+        force = openmm.CustomNonbondedForce("-1/r^6")
+        force.setNonbondedMethod(openmm.CustomNonbondedForce.CutoffPeriodic)
+        force.setCutoffDistance(0.8)
+        force.addInteractionGroup(range(10), range(10, BEADS))
+        for _ in range(BEADS):
+            force.addParticle([])
+        return system_of(force, beads=BEADS, box=box)
+
+    configurations = np.array([scatter(BEADS, box, seed, closest=0.3) for seed in (1, 2)])
+    energies, forces = energies_of_copies(case, system(), configurations)
+    context = case.context(replicate_system(system(), 2), configurations.reshape(-1, 3))
+    energy, all_forces = energy_and_forces(context)
+    assert energy == pytest.approx(energies.sum(), rel=1e-5)
+    assert difference(all_forces, forces.reshape(-1, 3)) < 1e-5
+    corrected = system()
+    corrected.getForce(0).setUseLongRangeCorrection(True)
+    with pytest.raises(ValueError, match="long-range correction of the force CustomNonbondedForce"):
+        replicate_system(corrected, 2)
+
+
+def test_a_subset_of_beads_is_one_in_every_replica(potential):
+    system = system_of(CGForce(potential.to_bytes(), particles=[3, 1], types=["B", "A"]), beads=4)
+    force = CGForce.of((two := replicate_system(system, 2)).getForce(0))
+    assert (force.getParticles(), force.getTypes(), force.replicas) == ([3, 1, 7, 5], [1, 0], 2)
+    assert two.getNumParticles() == 8
+    with pytest.raises(ValueError, match="2 replicas already"):
+        replicate_system(two, 2)
+
+
+@pytest.mark.parametrize(
+    "force", [openmm.NonbondedForce(), openmm.CMMotionRemover(), openmm.MonteCarloBarostat(1, 300)], ids=type
+)
+def test_what_would_couple_replicas_is_refused(force):
+    with pytest.raises(ValueError, match=f"{type(force).__name__}.* would couple replicas"):
+        replicate_system(system_of(force, beads=2), 2)
+
+
+def test_virtual_sites_and_no_replicas_are_refused():
+    system = system_of(beads=3)
+    with pytest.raises(ValueError, match="at least 1 replica, not 0"):
+        replicate_system(system, 0)
+    system.setParticleMass(2, 0)
+    system.setVirtualSite(2, openmm.TwoParticleAverageSite(0, 1, 0.5, 0.5))
+    with pytest.raises(ValueError, match="virtual sites"):
+        replicate_system(system, 2)
+
+
+def test_a_common_center_of_mass_is_not_taken_from_replicas(potential):
+    with pytest.raises(ValueError, match="CMMotionRemover.*would couple"):
+        potential.create_system(cg_topology("AB"), replicas=2, remove_center_of_mass_motion=True)
+
+
+def test_the_benchmark_prints_and_writes_what_it_measures(tmp_path):
+    program = Path(__file__).resolve().parents[1] / "benchmarks" / "md_replicas.py"
+    options = "--beads 10 --replicas 1 64 --channels 16 --blocks 1 --cutoff 0.8 --json rows.json"
+    done = subprocess.run(
+        [sys.executable, program, *options.split()], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [(row["beads"], row["replicas"]) for row in rows] == [(10, 1), (10, 64), (640, 1)]
+    for row in rows:
+        assert f"{row['ms_per_step']:.3f}" in done.stdout
+    ratio = rows[1]["ms_per_step"] / rows[2]["ms_per_step"]
+    assert f"ratio {ratio:.2f}" in done.stdout

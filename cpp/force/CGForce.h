@@ -5,7 +5,7 @@
 
 #include "../network/Work.h"
 #include "Export.h"
-#include "ModelArchive.h"
+#include "../model/ModelArchive.h"
 #include "openmm/Context.h"
 #include "openmm/Force.h"
 

@@ -2,7 +2,7 @@
 
 #include <memory>
 
-#include "Base64.h"
+#include "../model/Base64.h"
 #include "CGForce.h"
 #include "openmm/OpenMMException.h"
 #include "openmm/serialization/SerializationNode.h"

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "../network/Work.h"
-#include "ModelArchive.h"
+#include "../model/ModelArchive.h"
 #include "openmm/Vec3.h"
 
 namespace OpenMMCG {

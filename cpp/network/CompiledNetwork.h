@@ -2,7 +2,7 @@
 #include <string>
 #include <vector>
 
-#include "../force/ModelArchive.h"
+#include "../model/ModelArchive.h"
 #include "Kernels.h"
 
 namespace OpenMMCG {

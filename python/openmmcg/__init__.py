@@ -3,8 +3,7 @@
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from openmmcg.force import CGForce
-from openmmcg.tabulated_force import TabulatedBondedForce
+from openmmcg.forces import CGForce, TabulatedBondedForce
 
 try:
     __version__ = version("openmm-cg")

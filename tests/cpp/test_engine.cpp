@@ -6,8 +6,8 @@
 #include <set>
 #include <stdexcept>
 
-#include "../../cpp/force/Base64.h"
-#include "../../cpp/force/ModelArchive.h"
+#include "../../cpp/model/Base64.h"
+#include "../../cpp/model/ModelArchive.h"
 #include "../../cpp/neighbors/NeighborList.h"
 #include "../../cpp/network/NativeEngine.h"
 #include "openmm/OpenMMException.h"

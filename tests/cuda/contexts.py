@@ -8,8 +8,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import openmm
 from conftest import BOXES, NETWORKS, energy_and_forces, liquid, random_potential, system_of
-from test_force_torchscript import wells_force
-from test_tabulated_bonded_force import BEADS, KINDS, chain_force
+from test_forces_tabulated_bonded_force import BEADS, KINDS, chain_force
+from test_forces_torchscript import wells_force
 
 from openmmcg import CGForce
 

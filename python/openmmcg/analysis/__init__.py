@@ -28,7 +28,7 @@ from openmmcg.analysis.noise_equivalent import NoiseCurve, NoiseEquivalent, nois
 from openmmcg.analysis.radial_distribution import Peak, RadialDistribution, radial_distribution
 from openmmcg.analysis.report import Report
 from openmmcg.analysis.statistics import block_slices, mean_and_error, series_average
-from openmmcg.internal_coordinates import BackboneDihedrals, angles, backbone_dihedrals, dihedrals, distances
+from openmmcg.geometry.internal_coordinates import BackboneDihedrals, angles, backbone_dihedrals, dihedrals, distances
 
 __all__ = [
     "AngleDistribution",

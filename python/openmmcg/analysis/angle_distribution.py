@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from openmmcg.analysis.neighbors import PeriodicNeighbors, check_trajectory, periodic_frames
 from openmmcg.analysis.statistics import block_slices, mean_and_error
-from openmmcg.internal_coordinates import FrameSequence
+from openmmcg.geometry.internal_coordinates import FrameSequence
+from openmmcg.geometry.neighbors import PeriodicNeighbors, check_trajectory, periodic_frames
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from openmmcg.analysis.free_energy import (
     pieces,
     trajectory_list,
 )
-from openmmcg.analysis.neighbors import FrameSequence
+from openmmcg.geometry.neighbors import FrameSequence
 
 FloatArray = NDArray[np.float64]
 # Reference and trial probabilities to a number: `kl_divergence` or `mean_squared_difference`.

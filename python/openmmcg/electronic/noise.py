@@ -2,7 +2,7 @@ r"""How uncertain an energy is given the beads: estimates that do not believe th
 
 The standard deviation of p(E|R) is a property of the molecule and the map, the noise. What a predictor says of it is
 set against the energies of test frames in clusters of similar ones (`local_noise`), against all-atom frames sampled
-with the beads held in place (`conditional_noise`, from `openmmcg.reference.constrained`), and against the root
+with the beads held in place (`conditional_noise`, from `openmmcg.reference.sampling.constrained`), and against the root
 mean square error, which is the noise where the predicted means are right (Maier & Jackson, figures 2, 4 and 5).
 Averages and what they depend on are in `openmmcg.electronic.resolution`.
 """
@@ -204,8 +204,7 @@ def conditional_noise(energies: ArrayLike, weights: ArrayLike | None = None, blo
     energies : array [frames], eV
         In the order in which they were sampled.
     weights : array [frames], optional
-        Of each frame (equation 17), see `openmmcg.reference.constrained.release_weights` and the caution there. Equal
-        by default.
+        Of each frame (equation 17), see `openmmcg.reference.release_weights` and the caution there. Equal by default.
     blocks : int
         Drawn with replacement; each should be longer than the memory of the sampling.
 

@@ -1,11 +1,11 @@
 """Fitting potentials to all-atom data."""
 
-from openmmcg.fitting.boltzmann_inversion import BoltzmannInversion, BoltzmannInversionResult
-from openmmcg.fitting.cross_validation import CrossValidationResult, cross_validate
-from openmmcg.fitting.distributions import jensen_shannon_divergence
-from openmmcg.fitting.force_errors import ForceErrors, force_rmse
-from openmmcg.fitting.force_matching import ForceMatching, ForceMatchingResult
-from openmmcg.fitting.grid_search import GridPoint, GridSearchResult, grid_search
+from openmmcg.fitting.boltzmann_inversion.boltzmann_inversion import BoltzmannInversion, BoltzmannInversionResult
+from openmmcg.fitting.boltzmann_inversion.distributions import jensen_shannon_divergence
+from openmmcg.fitting.force_matching.cross_validation import CrossValidationResult, cross_validate
+from openmmcg.fitting.force_matching.force_errors import ForceErrors, force_rmse
+from openmmcg.fitting.force_matching.force_matching import ForceMatching, ForceMatchingResult
+from openmmcg.fitting.force_matching.grid_search import GridPoint, GridSearchResult, grid_search
 
 __all__ = [
     "BoltzmannInversion",

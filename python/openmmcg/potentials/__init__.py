@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from openmmcg.model_file import BeadType, describe_module
 from openmmcg.potentials.ensemble import Ensemble, find_spread_limit, spread_of
+from openmmcg.potentials.ensemble_reporter import EnsembleReporter
 from openmmcg.potentials.potential import CGPotential
 from openmmcg.potentials.priors import (
     CosineAngles,
@@ -26,9 +27,8 @@ from openmmcg.potentials.priors import (
 if TYPE_CHECKING:
     from openmmcg.potentials.compiled import compile_network
     from openmmcg.potentials.contract import NeighborListModule, PeriodicPlainModule, PlainModule
-    from openmmcg.potentials.geometry import chain_pairs, minimum_image
     from openmmcg.potentials.networks import GNN, CGnet, PaiNN, SchNet
-    from openmmcg.potentials.radial import CosineCutoff, ExponentialNormalBasis, GaussianBasis
+    from openmmcg.potentials.networks.radial import CosineCutoff, ExponentialNormalBasis, GaussianBasis
 
 __all__ = [
     "GNN",
@@ -38,6 +38,7 @@ __all__ = [
     "CosineAngles",
     "CosineCutoff",
     "Ensemble",
+    "EnsembleReporter",
     "ExponentialNormalBasis",
     "GaussianBasis",
     "HarmonicAngles",
@@ -55,28 +56,24 @@ __all__ = [
     "TabulatedBonds",
     "TabulatedDihedrals",
     "TabulatedPairs",
-    "chain_pairs",
     "compile_network",
     "describe_module",
     "find_spread_limit",
-    "minimum_image",
     "spread_of",
 ]
 
 _NEED_TORCH = {
     "CGnet": "networks",
-    "CosineCutoff": "radial",
-    "ExponentialNormalBasis": "radial",
+    "CosineCutoff": "networks.radial",
+    "ExponentialNormalBasis": "networks.radial",
     "GNN": "networks",
-    "GaussianBasis": "radial",
+    "GaussianBasis": "networks.radial",
     "NeighborListModule": "contract",
     "PaiNN": "networks",
     "PeriodicPlainModule": "contract",
     "PlainModule": "contract",
     "SchNet": "networks",
-    "chain_pairs": "geometry",
     "compile_network": "compiled",
-    "minimum_image": "geometry",
 }
 
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from openmmcg.potentials.cells import near_pairs
+from openmmcg.geometry.cells import near_pairs
+from openmmcg.geometry.scriptable import chain_pairs, minimum_image
 from openmmcg.potentials.compiled import compile_network
-from openmmcg.potentials.geometry import chain_pairs, minimum_image
 from openmmcg.potentials.networks.program import FilterConvolutionNetwork
 
 

@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from openmm import app
 
 from openmmcg._openmmcg import is_cgforce
-from openmmcg.context import empty_context
 from openmmcg.potentials.potential import CGPotential
+from openmmcg.simulation.context import empty_context
 
 _MOST = 31  # OpenMM has 32 force groups, and the first is that of what the potentials share
 

@@ -307,7 +307,7 @@ class CGPotential:
             Name of each bead's type; by default the atoms' names.
         replicas : int
             How many copies of the topology's beads the System holds, one after the other. They do not see each other,
-            see `openmmcg.replicas.replicate_system`.
+            see `openmmcg.simulation.replicas.replicate_system`.
         periodic : bool, optional
             By default, whether the topology has a periodic box.
         engine : {"auto", "native", "torchscript"}
@@ -323,8 +323,8 @@ class CGPotential:
             cutoff exceeds half the box, there is no box to be periodic in, or a ``CMMotionRemover`` is wanted for
             several replicas.
         """
-        from openmmcg.force import CGForce
-        from openmmcg.replicas import replicate_system
+        from openmmcg.forces.cg_force import CGForce
+        from openmmcg.simulation.replicas import replicate_system
 
         kinds_of_beads = self.find_types(topology, types)
         self._check_molecule(kinds_of_beads)

@@ -6,22 +6,12 @@ Names that need RDKit or a quantum chemistry package import it when they are fir
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from openmmcg.reference.sampling import SamplingResult, sample
-from openmmcg.reference.timing import StepTime, time_per_step
-from openmmcg.reference.water import AllAtomSystem, water_box
+from openmmcg.reference.molecules.water import AllAtomSystem, water_box
+from openmmcg.reference.sampling.free import SamplingResult, sample
+from openmmcg.reference.sampling.timing import StepTime, time_per_step
 
 if TYPE_CHECKING:
-    from openmmcg.reference.conformers import join_runs, sample_conformers, turn_dihedral
-    from openmmcg.reference.constrained import (
-        frames_nearby,
-        release_weights,
-        restrain_beads,
-        restraint_energy,
-        sample_constrained,
-    )
-    from openmmcg.reference.electronic import label_frames
-    from openmmcg.reference.labels import Labels
-    from openmmcg.reference.organic import (
+    from openmmcg.reference.molecules.organic import (
         BITHIOPHENE,
         BITHIOPHENE_BEADS,
         SEXITHIOPHENE,
@@ -31,8 +21,18 @@ if TYPE_CHECKING:
         heavy_atom_map,
         organic_molecule,
     )
-    from openmmcg.reference.peptides import capped_alanine, chignolin
-    from openmmcg.reference.quantum_engines import OrbitalEnergies, orbital_energies
+    from openmmcg.reference.molecules.peptides import capped_alanine, chignolin
+    from openmmcg.reference.quantum.engines import OrbitalEnergies, orbital_energies
+    from openmmcg.reference.quantum.label_frames import label_frames
+    from openmmcg.reference.quantum.labels import Labels
+    from openmmcg.reference.sampling.conformers import join_runs, sample_conformers, turn_dihedral
+    from openmmcg.reference.sampling.constrained import (
+        frames_nearby,
+        release_weights,
+        restrain_beads,
+        restraint_energy,
+        sample_constrained,
+    )
 
 __all__ = [
     "BITHIOPHENE",
@@ -66,28 +66,28 @@ __all__ = [
 ]
 
 _LAZY = {
-    "Labels": "labels",
-    "OrbitalEnergies": "quantum_engines",
-    "label_frames": "electronic",
-    "orbital_energies": "quantum_engines",
-    "BITHIOPHENE": "organic",
-    "BITHIOPHENE_BEADS": "organic",
-    "SEXITHIOPHENE": "organic",
-    "TEMPO": "organic",
-    "TEMPO_BEADS": "organic",
-    "capped_alanine": "peptides",
-    "chignolin": "peptides",
-    "find_atoms": "organic",
-    "heavy_atom_map": "organic",
-    "join_runs": "conformers",
-    "organic_molecule": "organic",
-    "frames_nearby": "constrained",
-    "release_weights": "constrained",
-    "restrain_beads": "constrained",
-    "restraint_energy": "constrained",
-    "sample_conformers": "conformers",
-    "sample_constrained": "constrained",
-    "turn_dihedral": "conformers",
+    "Labels": "quantum.labels",
+    "OrbitalEnergies": "quantum.engines",
+    "label_frames": "quantum.label_frames",
+    "orbital_energies": "quantum.engines",
+    "BITHIOPHENE": "molecules.organic",
+    "BITHIOPHENE_BEADS": "molecules.organic",
+    "SEXITHIOPHENE": "molecules.organic",
+    "TEMPO": "molecules.organic",
+    "TEMPO_BEADS": "molecules.organic",
+    "capped_alanine": "molecules.peptides",
+    "chignolin": "molecules.peptides",
+    "find_atoms": "molecules.organic",
+    "heavy_atom_map": "molecules.organic",
+    "join_runs": "sampling.conformers",
+    "organic_molecule": "molecules.organic",
+    "frames_nearby": "sampling.constrained",
+    "release_weights": "sampling.constrained",
+    "restrain_beads": "sampling.constrained",
+    "restraint_energy": "sampling.constrained",
+    "sample_conformers": "sampling.conformers",
+    "sample_constrained": "sampling.constrained",
+    "turn_dihedral": "sampling.conformers",
 }
 
 

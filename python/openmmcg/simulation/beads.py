@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import openmm
 
-from openmmcg.force import CGForce
+from openmmcg.forces.cg_force import CGForce
 
 
 class BeadTypes(NamedTuple):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmmcg.analysis.statistics import series_average
-from openmmcg.resumable import Checkpoint, read_checkpoint, read_log
+from openmmcg.simulation.resumable import Checkpoint, read_checkpoint, read_log
 
 # Of time steps in ps: nanoseconds per step times milliseconds per day.
 _NANOSECONDS_PER_DAY = 1e-3 * 86400e3

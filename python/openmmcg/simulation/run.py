@@ -12,12 +12,12 @@ import openmm
 from numpy.typing import ArrayLike
 from openmm import unit
 
-from openmmcg.context import check_box, check_positions, create_context, empty_context, place
 from openmmcg.frames import FrameWriter
-from openmmcg.replicas import replicate_system
-from openmmcg.resumable import ResumableRun, system_fingerprint
 from openmmcg.simulation.beads import bead_types
+from openmmcg.simulation.context import check_box, check_positions, create_context, empty_context, place
+from openmmcg.simulation.replicas import replicate_system
 from openmmcg.simulation.result import RunResult, read_result, trajectory_paths
+from openmmcg.simulation.resumable import ResumableRun, system_fingerprint
 
 
 def run(
@@ -56,7 +56,7 @@ def run(
     system : openmm.System
         For example from `CGPotential.create_system`. Also where there are replicas it is that of one copy, and must
         hold nothing that would couple them, such as a CMMotionRemover, see
-        `openmmcg.replicas.replicate_system`.
+        `openmmcg.simulation.replicas.replicate_system`.
     positions : array [N, 3] or [replicas, N, 3]
         Where to start, nm; see `minimise` where beads may overlap. Frames of a trajectory make replicas:
         ``Frames("start.h5md").positions[::10]``.

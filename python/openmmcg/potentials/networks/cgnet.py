@@ -9,8 +9,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from openmmcg.internal_coordinates import bonded_terms
-from openmmcg.potentials.geometry import minimum_image
+from openmmcg.geometry.internal_coordinates import bonded_terms
+from openmmcg.geometry.scriptable import minimum_image
 from openmmcg.potentials.networks.primitives import Dense, Readout
 
 if TYPE_CHECKING:

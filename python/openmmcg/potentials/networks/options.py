@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from openmmcg.potentials.networks.primitives import ACTIVATIONS, Filter
-from openmmcg.potentials.radial import CosineCutoff, ExponentialNormalBasis, GaussianBasis
+from openmmcg.potentials.networks.radial import CosineCutoff, ExponentialNormalBasis, GaussianBasis
 
 BASES = {"gaussian": GaussianBasis, "exponential_normal": ExponentialNormalBasis}
 

@@ -50,7 +50,7 @@ class SchNet(nn.Module):
     activation : {"tanh", "shifted_softplus", "silu"}
         Activation of all layers that have one.
     basis : {"gaussian", "exponential_normal"}
-        Radial basis, see `openmmcg.potentials.radial`.
+        Radial basis, see `openmmcg.potentials.networks.radial`.
     basis_size : int
         Number of radial functions.
     basis_start : float

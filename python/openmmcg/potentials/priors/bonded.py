@@ -16,7 +16,7 @@ import openmm
 from numpy.typing import ArrayLike, NDArray
 
 from openmmcg.constants import GAS_CONSTANT
-from openmmcg.internal_coordinates import angles, bonded_terms, dihedrals, distances
+from openmmcg.geometry.internal_coordinates import angles, bonded_terms, dihedrals, distances
 
 if TYPE_CHECKING:
     from openmmcg.frames import Frames

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from openmmcg._openmmcg import neighbor_pairs
 from openmmcg.constants import GAS_CONSTANT
-from openmmcg.internal_coordinates import bonded_terms
+from openmmcg.geometry.internal_coordinates import bonded_terms
 
 if TYPE_CHECKING:
     from openmmcg.frames import Frames

@@ -15,8 +15,8 @@ import numpy as np
 import openmm
 from numpy.typing import NDArray
 
+from openmmcg.forces.tabulated_bonded_force import TabulatedBondedForce
 from openmmcg.potentials.priors.bonded import check_types
-from openmmcg.tabulated_force import TabulatedBondedForce
 
 
 class Table(NamedTuple):

@@ -17,9 +17,9 @@ import openmm
 from numpy.typing import NDArray
 
 from openmmcg._openmmcg import is_tabulated
-from openmmcg.internal_coordinates import bonded_terms
-from openmmcg.replicas import TERMS
-from openmmcg.tabulated_force import TabulatedBondedForce
+from openmmcg.forces.tabulated_bonded_force import TabulatedBondedForce
+from openmmcg.geometry.internal_coordinates import bonded_terms
+from openmmcg.simulation.replicas import TERMS
 
 _BONDED = {kind: description for kind, description in TERMS.items() if description[1] > 1}
 

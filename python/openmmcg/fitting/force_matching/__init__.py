@@ -1,0 +1,1 @@
+"""Force matching, with cross-validation and grid search."""

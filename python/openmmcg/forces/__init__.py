@@ -1,0 +1,6 @@
+"""The plugin's forces for Python."""
+
+from openmmcg.forces.cg_force import CGForce, KernelTime
+from openmmcg.forces.tabulated_bonded_force import TabulatedBondedForce
+
+__all__ = ["CGForce", "KernelTime", "TabulatedBondedForce"]

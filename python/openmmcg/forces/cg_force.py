@@ -1,0 +1,246 @@
+"""CGForce for Python."""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import openmm
+from numpy.typing import NDArray
+
+from openmmcg import _openmmcg
+from openmmcg.forces.plugin_force import PluginForce
+from openmmcg.model_file import describe_module, to_bytes
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["CGForce", "KernelTime"]
+
+
+def _import_torch() -> None:
+    """Load libtorch through the package, so that operators registered from Python find the same one."""
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise openmm.OpenMMException(
+            "CGForce: this model runs on the TorchScript engine, which needs torch: pip install openmm-cg[train]. "
+            "A potential with a compiled network runs without it, engine='native'"
+        ) from error
+
+
+class KernelTime(NamedTuple):
+    """How long a kernel took, and the least it had to do in that time."""
+
+    name: str
+    #: s, of one run
+    seconds: float
+    #: floating point; a fused multiply and add is two
+    operations: float
+    #: bytes, if every array came from memory, or went there, just once
+    memory: float
+    #: bytes that a convolution's loads and stores ask the caches for
+    cache: float
+
+
+class CGForce(PluginForce):
+    """A coarse-grained potential given by a neural network, as one Force of an OpenMM System.
+
+    Parameters
+    ----------
+    model
+        A file written by :meth:`openmmcg.CGPotential.save`, its bytes, or a ``torch.jit.ScriptModule`` that follows
+        one of the contracts of docs/model-contract.md.
+    types
+        The bead type of each bead, by name or by index into the model's bead types, or of each bead of one replica;
+        not needed where the model has one type only.
+    particles
+        The particles that are beads, in the order of ``types``; all of the System's particles by default.
+    replicas
+        The beads are this many copies of one system, one after the other (``[replicas * n]``). They do not see each
+        other, wherever they are: the energy is the sum of theirs.
+    periodic
+        Whether distances are those of the minimum image. The cutoff may be at most half the smallest box width.
+    engine
+        ``"native"`` (needs a compiled network in the file), ``"torchscript"``, or ``"auto"``: native where possible.
+    module_options
+        For a ``ScriptModule`` only: ``cutoff`` in nm, ``contract``, ``bead_types``, ``outputs_forces`` and
+        ``global_parameters`` as in :func:`openmmcg.model_file.describe_module`.
+
+    Raises
+    ------
+    ValueError
+        Where the module options do not describe the module.
+    openmm.OpenMMException
+        Where the model cannot be read, names no such bead type, or (when the Context is made) does not fit the
+        System.
+
+    Notes
+    -----
+    The XML of a System that holds a CGForce contains the model, so it needs no other file; ``import openmmcg`` before
+    reading it. ``system.getForce(i)`` gives a plain ``openmm.Force``; :meth:`CGForce.of` turns it back.
+
+    Examples
+    --------
+    >>> import openmm
+    >>> from openmmcg import CGForce
+    >>> system = openmm.System()
+    >>> for _ in range(512):
+    ...     _ = system.addParticle(18.015)
+    >>> system.setDefaultPeriodicBoxVectors((2.5, 0, 0), (0, 2.5, 0), (0, 0, 2.5))
+    >>> index = system.addForce(CGForce("water.pt", periodic=True))  # doctest: +SKIP
+    """
+
+    _is_at = staticmethod(_openmmcg.is_cgforce)
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | bytes | torch.jit.ScriptModule,
+        *,
+        types: Sequence[int | str] | None = None,
+        particles: Sequence[int] | None = None,
+        replicas: int = 1,
+        periodic: bool = False,
+        engine: str = "auto",
+        **module_options: Any,
+    ) -> None:
+        if module_options and isinstance(model, (str, os.PathLike, bytes, bytearray)):
+            raise TypeError(f"only a ScriptModule needs {', '.join(module_options)}; a model file says it itself")
+        if isinstance(model, (str, os.PathLike)):
+            xml = _openmmcg.force_xml_from_file(str(Path(model).expanduser()))
+        elif isinstance(model, (bytes, bytearray)):
+            xml = _openmmcg.force_xml_from_bytes(bytes(model))
+        else:
+            description = describe_module(model, **module_options)
+            xml = _openmmcg.force_xml_from_bytes(to_bytes(model, description))
+        super().__init__(xml)
+        self.setEngine(engine)
+        if engine == "torchscript" or not self.hasCompiledNetwork():
+            _import_torch()
+        self.setUsesPeriodicBoundaryConditions(periodic)
+        self.replicas = replicas
+        if particles is not None:
+            self.setParticles(particles)
+        if types is not None:
+            self.setTypes(types)
+
+    def getModel(self) -> bytes:
+        """The bytes of the model file."""
+        return _openmmcg.get_model(self._address)
+
+    def setModel(self, model: str | os.PathLike[str] | bytes) -> None:
+        """Replace the model; a running Context takes it over by :meth:`updateParametersInContext`."""
+        _openmmcg.set_model(self._address, CGForce(model).getModel())
+
+    def hasCompiledNetwork(self) -> bool:
+        """Whether the model can run on the native engine."""
+        return _openmmcg.has_compiled_network(self._address)
+
+    def getCutoff(self) -> float:
+        """The distance in nm within which the model is given pairs of beads; 0 where it finds them itself."""
+        return _openmmcg.get_cutoff(self._address)
+
+    def getBeadTypes(self) -> list[str]:
+        """The names of the model's bead types."""
+        return _openmmcg.get_bead_types(self._address)
+
+    def getEngine(self) -> str:
+        """``"auto"``, ``"native"`` or ``"torchscript"``."""
+        return _openmmcg.get_engine(self._address)
+
+    def setEngine(self, engine: str) -> None:
+        """Choose the engine, see the class."""
+        _openmmcg.set_engine(self._address, engine)
+
+    def getParticles(self) -> list[int]:
+        """The particles that are beads; empty: all."""
+        return _openmmcg.get_particles(self._address)
+
+    def setParticles(self, particles: Sequence[int]) -> None:
+        """Choose the particles that are beads; empty: all."""
+        _openmmcg.set_particles(self._address, [int(particle) for particle in particles])
+
+    def getTypes(self) -> list[int]:
+        """The bead type of each bead, or of those of one replica; empty: all are the model's only type."""
+        return _openmmcg.get_types(self._address)
+
+    def setTypes(self, types: Sequence[int | str]) -> None:
+        """Give the bead type of each bead, or of each bead of one replica, by name or index."""
+        known = {name: index for index, name in enumerate(self.getBeadTypes())}
+        indices = []
+        for bead, type_ in enumerate(types):
+            if isinstance(type_, str) and type_ not in known:
+                raise openmm.OpenMMException(
+                    f"CGForce: bead {bead} has the unknown bead type '{type_}'; the model knows {', '.join(known)}"
+                )
+            indices.append(known[type_] if isinstance(type_, str) else int(type_))
+        _openmmcg.set_types(self._address, indices)
+
+    @property
+    def replicas(self) -> int:
+        """How many copies of one system the beads are."""
+        return _openmmcg.get_replicas(self._address)
+
+    @replicas.setter
+    def replicas(self, replicas: int) -> None:
+        _openmmcg.set_replicas(self._address, operator.index(replicas))
+
+    def replica_energies(self, context: openmm.Context) -> NDArray[np.float64]:
+        """The energy of each replica ``[replicas]`` in kJ/mol, of this force at the present positions of a Context.
+
+        They are computed anew; no step is slower for it. The TorchScript engine evaluates one replica after the other.
+
+        Raises
+        ------
+        openmm.OpenMMException
+            Where the Context does not hold this force.
+        """
+        return _openmmcg.get_replica_energies(self._address, int(context.this))
+
+    def profile(self, context: openmm.Context, repeats: int = 20) -> list[KernelTime]:
+        """Take the time of each kernel of the native engine, in an evaluation of energy and forces.
+
+        Parameters
+        ----------
+        context
+            A Context that holds this force, at positions of interest. With several threads it is the first one's time.
+        repeats
+            How often each kernel runs for its average.
+
+        Returns
+        -------
+        list of KernelTime
+            In no order that means anything; empty where the TorchScript engine runs.
+        """
+        return [KernelTime(*row) for row in _openmmcg.profile(self._address, int(context.this), repeats)]
+
+    def setUsesPeriodicBoundaryConditions(self, periodic: bool) -> None:
+        """Whether distances are those of the minimum image."""
+        _openmmcg.set_periodic(self._address, periodic)
+
+    def getGlobalParameters(self) -> dict[str, float]:
+        """The model's global parameters and their defaults."""
+        return _openmmcg.get_global_parameters(self._address)
+
+    def setGlobalParameterDefaultValue(self, name: str, value: float) -> None:
+        """Set what a global parameter is in a new Context."""
+        _openmmcg.set_global_parameter_default(self._address, name, value)
+
+    def getEnergyParameterDerivatives(self) -> list[str]:
+        """The global parameters whose derivatives are computed."""
+        return _openmmcg.get_energy_parameter_derivatives(self._address)
+
+    def addEnergyParameterDerivative(self, name: str) -> None:
+        """Ask for dE/d(name) in ``State.getEnergyParameterDerivatives()`` (TorchScript engine; Reference and CPU)."""
+        _openmmcg.add_energy_parameter_derivative(self._address, name)
+
+    def updateParametersInContext(self, context: openmm.Context) -> None:
+        """Let a Context that holds this force use the present model.
+
+        Cutoff, bead types and global parameters must be those the Context was made with.
+        """
+        _openmmcg.update_parameters_in_context(self._address, int(context.this))

@@ -1,0 +1,1 @@
+"""All-atom systems: what to sample."""

@@ -1,0 +1,1 @@
+"""Quantum-chemical labels of frames."""

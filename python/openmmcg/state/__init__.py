@@ -1,0 +1,25 @@
+"""The state of resumable works: what they depend on, who works on them, and files that are complete or not there.
+
+Every work that may be interrupted and called again claims its folder or path. The claim holds a description of all
+that its outcome depends on, by content (`describe`), so that it is gone on with only where nothing of that has changed,
+and a lock, so that one process works there at a time.
+"""
+
+from openmmcg.state.claim import Claim, claim, lock
+from openmmcg.state.content import describe, differences
+from openmmcg.state.files import read_json, replacing, write_json, write_text
+from openmmcg.state.systems import describe_system, system_differences
+
+__all__ = [
+    "Claim",
+    "claim",
+    "describe",
+    "describe_system",
+    "differences",
+    "lock",
+    "read_json",
+    "replacing",
+    "system_differences",
+    "write_json",
+    "write_text",
+]

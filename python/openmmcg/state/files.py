@@ -1,0 +1,91 @@
+"""Files that appear complete or not at all, and errors that name them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a file to write, which takes the place of `path` when the block ends without an error.
+
+    So at every moment `path` is the old file or the new one, complete. What an attempt that failed left is removed.
+
+    Raises
+    ------
+    OSError
+        The file could not be written, for example for want of space; it names `path`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with replacing(folder / "numbers.txt") as unfinished:
+    ...     _ = unfinished.write_text("1 2 3")
+    >>> [file.name for file in folder.iterdir()]
+    ['numbers.txt']
+    """
+    path = Path(path)
+    unfinished = path.with_name(path.name + ".part")
+    try:
+        yield unfinished
+        with open(unfinished, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except BaseException as error:
+        unfinished.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            kept = "what it held before is unharmed" if path.exists() else "nothing of it is left"
+            reason = error.strerror or error
+            raise OSError(
+                error.errno, f"{path} could not be written ({reason}); {kept}. Make room and repeat"
+            ) from error
+        raise
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text file such that at every moment there is either the old one or the new one, complete."""
+    with replacing(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """As `write_text`, of what JSON can express.
+
+    Raises
+    ------
+    ValueError
+        The content holds NaN or an infinite number, which JSON has no words for.
+    """
+    write_text(path, json.dumps(content, indent=1, allow_nan=False))
+
+
+def read_json(path: str | os.PathLike[str], what: str) -> Any:
+    """The content of a JSON file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    what
+        What the error about a damaged file calls it, "a checkpoint" for example.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        It is not JSON; the error names the file.
+    """
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # of JSON and of UTF-8
+        raise ValueError(
+            f"{path} is damaged, or not {what} of this package ({error}); bring back a copy, or remove it to begin anew"
+        ) from error

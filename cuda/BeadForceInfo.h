@@ -10,7 +10,11 @@ class BeadForceInfo : public OpenMM::ComputeForceInfo {
 public:
     /** @param types, particles  of each bead */
     BeadForceInfo(int numParticles, const std::vector<int>& types, const std::vector<int>& particles)
-        : typeOfParticle(numParticles, -1) {
+        : typeOfParticle(numParticles, -1), particles(particles) {
+        setTypes(types);
+    }
+    /** OpenMM has to be told, by invalidateMolecules(). */
+    void setTypes(const std::vector<int>& types) {
         for (size_t i = 0; i < particles.size(); i++) typeOfParticle[particles[i]] = types[i];
     }
     bool areParticlesIdentical(int a, int b) override {
@@ -19,6 +23,7 @@ public:
 
 private:
     std::vector<int> typeOfParticle;  // -1: not a bead
+    std::vector<int> particles;       // of each bead
 };
 
 }  // namespace OpenMMCG

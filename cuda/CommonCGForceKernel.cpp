@@ -2,8 +2,8 @@
 
 #include <numeric>
 
+#include "../cpp/neighbors/Capacity.h"
 #include "../cpp/network/CompiledNetwork.h"
-#include "BeadForceInfo.h"
 #include "DeviceSources.h"
 #include "openmm/common/ContextSelector.h"
 
@@ -14,6 +14,8 @@ namespace OpenMMCG {
 namespace {
 
 const int energyThreads = 64;
+/** Threads that share a bead's convolution. */
+const int convolutionLanes = 32;
 
 int roundUp(int number, int multiple) {
     return (number + multiple - 1) / multiple * multiple;
@@ -31,38 +33,59 @@ void CommonCGForceKernel::initialize(ContextImpl& context, const ModelArchive& m
     replicas = settings.replicas;
     if (beads == 0)
         return;
-    program = std::make_unique<Program>(CompiledNetwork(model));
+    auto first = std::make_unique<Program>(CompiledNetwork(model));
     ContextSelector selector(compute);
-    compute.addForce(new BeadForceInfo(context.getSystem().getNumParticles(), settings.types, particles));
+    info = new BeadForceInfo(context.getSystem().getNumParticles(), settings.types, particles);
+    compute.addForce(info);
     list = std::make_unique<DeviceNeighborList>(
-        compute, timer, DeviceNeighborList::Settings{program->cutoff, replicas, settings.periodic}, particles);
-    std::vector<int> types(settings.types);
-    types.resize(roundUp(beads, DeviceNetwork::rowsPerBlock), 0);
-    beadTypes.initialize<int>(compute, types.size(), "beadTypes");
-    beadTypes.upload(types);
+        compute, timer, DeviceNeighborList::Settings{first->cutoff, replicas, settings.periodic}, particles);
+    beadTypes.initialize<int>(compute, roundUp(beads, DeviceNetwork::rowsPerBlock), "beadTypes");
+    uploadTypes(settings.types);
     replicaEnergies.initialize(compute, replicas,
                                compute.getUseDoublePrecision() || compute.getUseMixedPrecision() ? 8 : 4,
                                "replicaEnergies");
-    useProgram();
+    useProgram(std::move(first));
 }
 
-void CommonCGForceKernel::setModel(const ModelArchive& model) {
+void CommonCGForceKernel::setModel(const ModelArchive& model, const std::vector<int>& types) {
     if (beads == 0)
         return;
-    program = std::make_unique<Program>(CompiledNetwork(model));
-    useProgram();
+    useProgram(std::make_unique<Program>(CompiledNetwork(model)));
+    ContextSelector selector(compute);
+    uploadTypes(types);
+    info->setTypes(types);
+    compute.invalidateMolecules(info);
 }
 
-void CommonCGForceKernel::useProgram() {
+void CommonCGForceKernel::uploadTypes(const std::vector<int>& types) {
+    std::vector<int> padded(types);
+    padded.resize(beadTypes.getSize(), 0);
+    beadTypes.upload(padded);
+}
+
+void CommonCGForceKernel::useProgram(std::unique_ptr<Program> nextProgram) {
     ContextSelector selector(compute);
-    auto next = std::make_unique<DeviceNetwork>(*program);
+    auto next = std::make_unique<DeviceNetwork>(*nextProgram);
+    checkSize(*nextProgram, *next);
     const bool sameKernels = network != nullptr && network->getSource() == next->getSource();
     network = std::move(next);
+    program = std::move(nextProgram);
     if (!sameKernels) {
         createArrays();
         createKernels();
     }
     parameters.upload(network->getParameters(), true);
+}
+
+/** Kernels count threads, and the numbers of a value, by 32-bit integers. */
+void CommonCGForceKernel::checkSize(const Program& program, const DeviceNetwork& network) const {
+    const auto rows = static_cast<int64_t>(beadTypes.getSize());
+    for (const auto& operation : program.operations)
+        requireCapacity(rows * operation.components * operation.channels,
+                        "a value of the network for " + std::to_string(beads) + " beads");
+    for (const auto& convolution : network.getConvolutions())
+        requireCapacity(rows * convolution.slices * convolutionLanes,
+                        "a convolution of " + std::to_string(beads) + " beads");
 }
 
 void CommonCGForceKernel::createArrays() {
@@ -133,7 +156,8 @@ void CommonCGForceKernel::run(bool forces, bool energy) {
         for (size_t k = 0; k < convolutions.size(); k++)
             if (convolutions[k].segment == segment) {
                 kernels[k]->setArg(0, list->getCapacity());
-                timer.execute(kernels[k], beads * convolutions[k].slices * 32, DeviceNetwork::convolutionThreads);
+                timer.execute(kernels[k], beads * convolutions[k].slices * convolutionLanes,
+                              DeviceNetwork::convolutionThreads);
             }
     };
     const int lastSegment = network->getLastSegment();

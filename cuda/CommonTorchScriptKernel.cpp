@@ -1,7 +1,6 @@
 #include "CommonTorchScriptKernel.h"
 
 #include "../cpp/force/TorchScriptLibrary.h"
-#include "BeadForceInfo.h"
 #include "DeviceSources.h"
 #include "openmm/OpenMMException.h"
 #include "openmm/Platform.h"
@@ -53,10 +52,11 @@ void CommonTorchScriptKernel::initialize(ContextImpl& context, const ModelArchiv
         return;
     const std::string index = context.getPlatform().getPropertyValue(context.getOwner(), "DeviceIndex");
     device = createSharedDevice(compute, std::stoi(index));
-    setModel(model);
+    createEngine(model, settings);
     for (const auto& parameter : model.getDescription().globalParameters) parameters.push_back(parameter.name);
     ContextSelector selector(compute);
-    compute.addForce(new BeadForceInfo(context.getSystem().getNumParticles(), settings.types, particles));
+    info = new BeadForceInfo(context.getSystem().getNumParticles(), settings.types, particles);
+    compute.addForce(info);
     const DeviceNeighborList::Settings listSettings{model.getDescription().cutoff, settings.replicas,
                                                     settings.periodic};
     list = std::make_unique<DeviceNeighborList>(compute, timer, listSettings, particles);
@@ -66,9 +66,19 @@ void CommonTorchScriptKernel::initialize(ContextImpl& context, const ModelArchiv
     createKernels();
 }
 
-void CommonTorchScriptKernel::setModel(const ModelArchive& model) {
+void CommonTorchScriptKernel::setModel(const ModelArchive& model, const std::vector<int>& types) {
     if (beads == 0)
         return;
+    EngineSettings next = settings;
+    next.types = types;
+    createEngine(model, next);
+    settings = std::move(next);
+    ContextSelector selector(compute);
+    info->setTypes(types);
+    compute.invalidateMolecules(info);
+}
+
+void CommonTorchScriptKernel::createEngine(const ModelArchive& model, const EngineSettings& settings) {
     DevicePlace place = device->getPlace();
     place.doublePrecision = compute.getUseDoublePrecision() || compute.getUseMixedPrecision();
     std::unique_ptr<DeviceEngine> next;

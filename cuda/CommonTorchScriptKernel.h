@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "../cpp/force/CGForceKernel.h"
+#include "BeadForceInfo.h"
 #include "DeviceNeighborList.h"
 #include "KernelTimer.h"
 #include "SharedDevice.h"
@@ -21,11 +22,12 @@ public:
     ~CommonTorchScriptKernel() override;
     void initialize(OpenMM::ContextImpl& context, const ModelArchive& model, const EngineSettings& settings,
                     const std::vector<int>& particles) override;
-    void setModel(const ModelArchive& model) override;
+    void setModel(const ModelArchive& model, const std::vector<int>& types) override;
     double execute(OpenMM::ContextImpl& context, bool forces, bool energy) override;
     std::vector<double> computeReplicaEnergies(OpenMM::ContextImpl& context) override;
 
 private:
+    void createEngine(const ModelArchive& model, const EngineSettings& settings);
     void createKernels();
     void replaceEngine(std::unique_ptr<DeviceEngine> next);
     void enqueueInput();
@@ -36,6 +38,7 @@ private:
     EngineSettings settings;
     std::vector<std::string> parameters;
     int beads = 0, room = 0;
+    BeadForceInfo* info = nullptr;  ///< belongs to OpenMM
     std::unique_ptr<SharedDevice> device;
     std::unique_ptr<DeviceEngine> engine;
     std::unique_ptr<DeviceNeighborList> list;

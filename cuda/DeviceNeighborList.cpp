@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "../cpp/neighbors/Capacity.h"
 #include "../cpp/neighbors/PeriodicBox.h"
 #include "DeviceSources.h"
 #include "openmm/OpenMMException.h"
@@ -46,13 +47,14 @@ DeviceNeighborList::DeviceNeighborList(ComputeContext& compute, KernelTimer& tim
       useCells(beads / settings.replicas > mostBeadsWithoutCells),
       usesDouble(compute.getUseDoublePrecision() || compute.getUseMixedPrecision()) {
     createArrays(particles);
-    setCapacity(std::min(beads / settings.replicas - 1, firstCapacity));
+    setCapacity(firstCapacity);
     createKernels();
     stateIsHere = compute.createEvent();
     compute.addReorderListener(new ReorderListener(slotsAreStale));
 }
 
 void DeviceNeighborList::createArrays(const std::vector<int>& particles) {
+    requireCapacity(static_cast<int64_t>(beads) * lanes, "the search for the neighbors of " + countBeads());
     std::vector<int> beadOf(compute.getNumAtoms(), -1);
     for (int i = 0; i < beads; i++) beadOf[particles[i]] = i;
     beadOfParticle.initialize<int>(compute, beadOf.size(), "beadOfParticle");
@@ -66,7 +68,8 @@ void DeviceNeighborList::createArrays(const std::vector<int>& particles) {
     candidateCounts.initialize<int>(compute, beads, "candidateCounts");
     edgeCounts.initialize<int>(compute, beads, "edgeCounts");
     if (useCells) {
-        const int along = getMostCellsAlong(), most = settings.replicas * along * along * along;
+        const int64_t along = getMostCellsAlong();
+        const int most = requireCapacity(settings.replicas * along * along * along, "the cell list of " + countBeads());
         grid.initialize<int>(compute, 3, "grid");
         cellOfBead.initialize<int>(compute, beads, "cellOfBead");
         cellStart.initialize<int>(compute, most + 1, "cellStart");
@@ -83,10 +86,17 @@ int DeviceNeighborList::getMostCellsAlong() const {
     return std::max(1, static_cast<int>(2 * std::cbrt(beads / settings.replicas)));
 }
 
-void DeviceNeighborList::setCapacity(int newCapacity) {
-    capacity = std::max(newCapacity, 1);
-    canOverflow = capacity < beads / settings.replicas - 1;
-    const size_t pairs = static_cast<size_t>(capacity) * beads;
+std::string DeviceNeighborList::countBeads() const {
+    return std::to_string(beads) + " beads";
+}
+
+/** @param wanted  neighbors of a bead; no bead has more than all others of its replica */
+void DeviceNeighborList::setCapacity(int64_t wanted) {
+    const int64_t others = beads / settings.replicas - 1, room = std::max<int64_t>(std::min(wanted, others), 1);
+    const size_t pairs = requireCapacity(
+        room * beads, "the neighbor list of " + countBeads() + " with " + std::to_string(room) + " neighbors each");
+    capacity = static_cast<int>(room);
+    canOverflow = capacity < others;
     const int real4Size = compute.getUseDoublePrecision() ? 32 : 16;
     for (auto [array, size] : {std::pair{&candidates, 4}, std::pair{&neighbors, 4}, std::pair{&edges, real4Size}}) {
         if (!array->isInitialized())
@@ -221,7 +231,7 @@ bool DeviceNeighborList::isComplete() {
         return true;
     std::vector<int> counts;
     candidateCounts.download(counts);
-    setCapacity(std::min(beads / settings.replicas - 1, *std::max_element(counts.begin(), counts.end()) * 5 / 4 + 8));
+    setCapacity(static_cast<int64_t>(*std::max_element(counts.begin(), counts.end())) * 5 / 4 + 8);
     return false;
 }
 

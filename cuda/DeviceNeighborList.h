@@ -78,7 +78,8 @@ private:
     void createKernels();
     void setMixed(OpenMM::ComputeKernel& kernel, int index, double value);
     void setBox(OpenMM::ComputeKernel& kernel, int index);
-    void setCapacity(int newCapacity);
+    std::string countBeads() const;
+    void setCapacity(int64_t wanted);
     void updateBox();
     int getMostCellsAlong() const;
     OpenMM::ComputeContext& compute;

@@ -3,10 +3,6 @@
 
 using namespace OpenMMCG;
 
-/** None: without this function OpenMM would find that of the platform's library, and register the platform again. */
-extern "C" __attribute__((visibility("default"))) void registerPlatforms() {
-}
-
 extern "C" __attribute__((visibility("default"))) void registerKernelFactories() {
     // Where the processor is the device, its memory is that of the process.
     registerFactory<OpenMM::OpenCLPlatform>("OpenCL", [](OpenMM::ComputeContext& compute, int) {

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "../force/Export.h"
+#include "../force/LivingForce.h"
 #include "openmm/Force.h"
 
 namespace OpenMMCG {
@@ -85,6 +86,7 @@ protected:
 
 private:
     Table checkTable(double start, double stop, const std::vector<double>& energies) const;
+    LivingForce living{*this};
     std::string kind;
     int particlesPerTerm;
     bool periodic = false;

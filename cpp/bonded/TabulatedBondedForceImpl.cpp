@@ -93,7 +93,7 @@ double addTerms(Evaluate evaluateTerm, const std::vector<Term>& terms, const std
 }  // namespace
 
 TabulatedBondedForceImpl::TabulatedBondedForceImpl(const TabulatedBondedForce& owner)
-    : CustomCPPForceImpl(owner), owner(owner) {
+    : CustomCPPForceImpl(owner), owner(owner), periodic(owner.usesPeriodicBoundaryConditions()) {
 }
 
 void TabulatedBondedForceImpl::initialize(ContextImpl& context) {
@@ -160,7 +160,7 @@ double TabulatedBondedForceImpl::computeForce(ContextImpl& context, const std::v
                                               std::vector<Vec3>& forces) {
     std::fill(forces.begin(), forces.end(), Vec3());
     std::optional<PeriodicBox> box;
-    if (owner.usesPeriodicBoundaryConditions()) {
+    if (periodic) {
         Vec3 vectors[3];
         context.getPeriodicBoxVectors(vectors[0], vectors[1], vectors[2]);
         box.emplace(vectors);

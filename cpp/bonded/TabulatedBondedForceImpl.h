@@ -41,6 +41,7 @@ private:
     };
     void checkTerms(int particlesOfSystem) const;
     const TabulatedBondedForce& owner;
+    const bool periodic;
     std::vector<UniformSpline> splines;
     std::vector<Term> terms;
     std::vector<Substitute> substitutes;

@@ -11,32 +11,35 @@ using OpenMM::OpenMMException;
 
 namespace OpenMMCG {
 
-CGForce::CGForce(const std::string& path)
-    : model(std::make_shared<const ModelArchive>(ModelArchive::fromFile(path))),
-      globalParameters(model->getDescription().globalParameters) {
+CGForce::CGForce() {
     setName("CGForce");
 }
 
-CGForce::CGForce(std::vector<char> bytes)
-    : model(std::make_shared<const ModelArchive>(std::move(bytes), "the model")),
-      globalParameters(model->getDescription().globalParameters) {
-    setName("CGForce");
+CGForce::CGForce(const std::string& path) : CGForce() {
+    setModel(std::make_shared<const ModelArchive>(ModelArchive::fromFile(path)));
 }
 
-void CGForce::setModel(std::vector<char> bytes) {
-    auto next = std::make_shared<const ModelArchive>(std::move(bytes), "the model");
-    const auto& parameters = next->getDescription().globalParameters;
-    const bool same = std::equal(parameters.begin(), parameters.end(), globalParameters.begin(), globalParameters.end(),
-                                 [](const auto& a, const auto& b) { return a.name == b.name; });
-    if (!same)
-        next->fail("declares other global parameters than the model it replaces; make a new CGForce for it");
-    model = next;
+const ModelArchive& CGForce::getModel() const {
+    if (!hasModel())
+        throw OpenMMException("CGForce: the force has no model; give it one with setModel()");
+    return *model;
+}
+
+void CGForce::setModel(std::shared_ptr<const ModelArchive> model) {
+    this->model = std::move(model);
 }
 
 void CGForce::setEngine(const std::string& engine) {
     if (engine != "auto" && engine != "native" && engine != "torchscript")
         throw OpenMMException("CGForce: there is no engine '" + engine + "'; choose auto, native or torchscript");
     this->engine = engine;
+}
+
+bool CGForce::usesNativeEngine() const {
+    const bool possible = getModel().hasCompiledNetwork();
+    if (engine == "native" && !possible)
+        model->fail("holds no compiled network, so the native engine cannot run it; choose engine=\"torchscript\"");
+    return possible && engine != "torchscript";
 }
 
 void CGForce::setParticles(const std::vector<int>& particles) {
@@ -51,13 +54,33 @@ void CGForce::setParticles(const std::vector<int>& particles) {
 }
 
 void CGForce::setTypes(const std::vector<int>& types) {
-    const auto& known = model->getDescription().beadTypes;
+    const std::vector<std::string> names = getModel().getDescription().getTypeNames();
     for (size_t i = 0; i < types.size(); i++)
-        if (types[i] < 0 || types[i] >= static_cast<int>(known.size()))
+        if (types[i] < 0 || types[i] >= static_cast<int>(names.size()))
             throw OpenMMException("CGForce: bead " + std::to_string(i) + " has the bead type " +
                                   std::to_string(types[i]) + ", but " + model->getSource() + " knows the types 0 to " +
-                                  std::to_string(known.size() - 1));
+                                  std::to_string(names.size() - 1));
     this->types = types;
+    typeNames = names;
+}
+
+std::vector<int> CGForce::getTypes() const {
+    const std::vector<std::string> known = getModel().getDescription().getTypeNames();
+    std::vector<int> place;  // of each name among those of the model
+    for (const std::string& name : typeNames)
+        place.push_back(static_cast<int>(std::find(known.begin(), known.end(), name) - known.begin()));
+    std::vector<int> result(types.size());
+    for (size_t i = 0; i < types.size(); i++) {
+        result[i] = place[types[i]];
+        if (result[i] == static_cast<int>(known.size())) {
+            std::string names;
+            for (const std::string& name : known) names += (names.empty() ? "" : ", ") + name;
+            throw OpenMMException("CGForce: bead " + std::to_string(i) + " is of the bead type '" +
+                                  typeNames[types[i]] + "', which " + model->getSource() + " does not know; it knows " +
+                                  names + ". Give the types of the beads anew with setTypes()");
+        }
+    }
+    return result;
 }
 
 void CGForce::setReplicas(int replicas) {
@@ -81,7 +104,7 @@ void CGForce::setUsesPeriodicBoundaryConditions(bool periodic) {
 }
 
 void CGForce::checkParameter(const std::string& name) const {
-    for (const auto& parameter : globalParameters)
+    for (const auto& parameter : getModel().getDescription().globalParameters)
         if (parameter.name == name)
             return;
     throw OpenMMException("CGForce: " + model->getSource() + " declares no global parameter '" + name + "'");
@@ -89,9 +112,18 @@ void CGForce::checkParameter(const std::string& name) const {
 
 void CGForce::setGlobalParameterDefault(const std::string& name, double value) {
     checkParameter(name);
-    for (auto& parameter : globalParameters)
-        if (parameter.name == name)
-            parameter.defaultValue = value;
+    defaults[name] = value;
+}
+
+std::vector<ModelDescription::Parameter> CGForce::getGlobalParameters() const {
+    for (const auto& [name, value] : defaults) checkParameter(name);
+    std::vector<ModelDescription::Parameter> parameters = getModel().getDescription().globalParameters;
+    for (auto& parameter : parameters) {
+        const auto found = defaults.find(parameter.name);
+        if (found != defaults.end())
+            parameter.defaultValue = found->second;
+    }
+    return parameters;
 }
 
 void CGForce::addEnergyParameterDerivative(const std::string& name) {

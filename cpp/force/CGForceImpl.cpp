@@ -1,13 +1,16 @@
 #include "CGForceImpl.h"
 
 #include <algorithm>
-#include <cmath>
+#include <iomanip>
 #include <iostream>
+#include <limits>
 #include <mutex>
 #include <numeric>
 #include <set>
+#include <sstream>
 #include <thread>
 
+#include "../neighbors/PeriodicBox.h"
 #include "../network/NativeEngine.h"
 #include "CGForceKernel.h"
 #include "TorchScriptLibrary.h"
@@ -36,26 +39,77 @@ void reportHostPath(const std::string& source, const std::string& platform, cons
         std::cerr << message << std::endl;
 }
 
-}  // namespace
-
-CGForceImpl::CGForceImpl(const CGForce& owner)
-    : CustomCPPForceImpl(owner), owner(owner), model(owner.model), particles(owner.getParticles()) {
+template <class Value>
+std::string describe(const Value& value) {
+    std::ostringstream text;
+    text << std::setprecision(10) << value;
+    return text.str();
 }
 
-void CGForceImpl::initialize(ContextImpl& context) {
+std::string describe(const std::vector<int>& particles) {
+    return std::to_string(particles.size()) + " of its own";
+}
+
+std::string describe(const std::vector<std::string>& names) {
+    std::string text;
+    for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+    return text.empty() ? "none" : text;
+}
+
+std::vector<std::string> describeEach(const std::vector<ModelDescription::Parameter>& parameters) {
+    std::vector<std::string> texts;
+    for (const auto& parameter : parameters) texts.push_back(parameter.name + " = " + describe(parameter.defaultValue));
+    return texts;
+}
+
+std::string engineName(bool native) {
+    return native ? "native" : "torchscript";
+}
+
+std::string yesOrNo(bool condition) {
+    return condition ? "yes" : "no";
+}
+
+/** Refuse to take a change of the force over to a Context. */
+template <class Value>
+void refuseChange(const std::string& what, const Value& made, const Value& now) {
+    if (made == now)
+        return;
+    throw OpenMMException("CGForce: the Context was made with another " + what +
+                          " than the force has now (then: " + describe(made) + "; now: " + describe(now) +
+                          "). It can take over a model and bead types only; make a new Context, or call its "
+                          "reinitialize()");
+}
+
+}  // namespace
+
+CGForceImpl::CGForceImpl(const CGForce& owner) : CustomCPPForceImpl(owner), owner(owner) {
+}
+
+CGForceImpl::Parts CGForceImpl::takeParts(ContextImpl& context) const {
     const System& system = context.getSystem();
-    for (int particle : particles)
+    const Platform& platform = context.getPlatform();
+    Parts taken;
+    taken.native = owner.usesNativeEngine();
+    taken.model = owner.model;
+    taken.parameters = owner.getGlobalParameters();
+    taken.particles = owner.getParticles();
+    for (int particle : taken.particles)
         if (particle >= system.getNumParticles())
             throw OpenMMException("CGForce: particle " + std::to_string(particle) +
                                   " is not in the System, which has " + std::to_string(system.getNumParticles()) +
                                   " particles");
-    const int beads = particles.empty() ? system.getNumParticles() : static_cast<int>(particles.size());
+    if (taken.particles.empty()) {
+        taken.particles.resize(system.getNumParticles());
+        std::iota(taken.particles.begin(), taken.particles.end(), 0);
+    }
+    const int beads = static_cast<int>(taken.particles.size());
+    EngineSettings& settings = taken.settings;
     settings.replicas = owner.getReplicas();
     if (beads % settings.replicas != 0)
         throw OpenMMException("CGForce: " + std::to_string(beads) + " beads cannot be " +
                               std::to_string(settings.replicas) +
                               " replicas of one system; their number must be a multiple of the number of replicas");
-    const Platform& platform = context.getPlatform();
     settings.types = chooseTypes(beads);
     settings.periodic = owner.usesPeriodicBoundaryConditions();
     settings.doublePrecision = platform.getName() == "Reference";
@@ -64,26 +118,35 @@ void CGForceImpl::initialize(ContextImpl& context) {
     else if (platform.getName() != "Reference")
         settings.threads = std::max(1u, std::thread::hardware_concurrency());
     settings.derivatives = owner.getEnergyParameterDerivatives();
+    for (const std::string& name : settings.derivatives) owner.checkParameter(name);
+    return taken;
+}
+
+void CGForceImpl::initialize(ContextImpl& context) {
+    const Platform& platform = context.getPlatform();
+    parts = takeParts(context);
+    std::vector<int> all(context.getSystem().getNumParticles());
+    std::iota(all.begin(), all.end(), 0);
+    usesAllParticles = parts.particles == all;
     hasReferenceData = platform.getName() == "CPU" || platform.getName() == "Reference";
-    if (!settings.derivatives.empty() && !hasReferenceData)
+    if (!parts.settings.derivatives.empty() && !hasReferenceData)
         throw OpenMMException(
             "CGForce: derivatives with respect to global parameters are available on the platforms Reference and CPU, "
             "not on " +
             platform.getName());
-    if (settings.periodic) {
-        Vec3 box[3];
-        context.getPeriodicBoxVectors(box[0], box[1], box[2]);
-        checkBox(box);
+    for (ForceImpl* impl : context.getForceImpls()) {
+        const auto names = impl->getKernelNames();
+        hasBarostat |= std::count(names.begin(), names.end(), ApplyMonteCarloBarostatKernel::Name()) > 0;
     }
+    checkBox(context);
     std::string reason;
-    usesKernel = createKernel(context, beads, reason);
-    usesNativeKernel = usesKernel && isNative();
+    createKernel(context, reason);
     if (usesKernel)
         return;
     CustomCPPForceImpl::initialize(context);
-    engine = createEngine();
+    engine = createEngine(parts);
     if (!reason.empty())
-        reportHostPath(model->getSource(), platform.getName(), reason);
+        reportHostPath(parts.model->getSource(), platform.getName(), reason);
 }
 
 /**
@@ -91,31 +154,24 @@ void CGForceImpl::initialize(ContextImpl& context) {
  *
  * @param reason  why it cannot run this model, which then runs on the host
  */
-bool CGForceImpl::createKernel(ContextImpl& context, int beads, std::string& reason) {
+void CGForceImpl::createKernel(ContextImpl& context, std::string& reason) {
     const Platform& platform = context.getPlatform();
-    const bool native = isNative();
-    const std::string name = native ? CalcCGForceKernel::Name() : CalcCGForceKernel::torchScriptName();
+    const std::string name = parts.native ? CalcCGForceKernel::Name() : CalcCGForceKernel::torchScriptName();
     if (!platform.supportsKernels({name}))
-        return false;
-    if (!settings.periodic && context.getSystem().usesPeriodicBoundaryConditions()) {
+        return;
+    if (!parts.settings.periodic && context.getSystem().usesPeriodicBoundaryConditions()) {
         reason =
             "it is not periodic, but other forces of the System are, so OpenMM may move beads by box vectors there";
-        return false;
-    }
-    std::vector<int> particleOfBead = particles;
-    if (particles.empty()) {
-        particleOfBead.resize(beads);
-        std::iota(particleOfBead.begin(), particleOfBead.end(), 0);
+        return;
     }
     try {
         kernel = platform.createKernel(name, context);
-        kernel.getAs<CalcCGForceKernel>().initialize(context, *model, settings, particleOfBead);
-        return true;
+        kernel.getAs<CalcCGForceKernel>().initialize(context, *parts.model, parts.settings, parts.particles);
+        usesKernel = true;
     } catch (const std::exception& error) {
-        if (native)
+        if (parts.native)
             throw;
         reason = error.what();
-        return false;
     }
 }
 
@@ -124,58 +180,72 @@ std::vector<std::string> CGForceImpl::getKernelNames() {
 }
 
 std::vector<int> CGForceImpl::chooseTypes(int beads) const {
-    const std::vector<int>& types = owner.getTypes();
+    const std::vector<int> types = owner.getTypes();
     if (types.empty()) {
-        const size_t known = model->getDescription().beadTypes.size();
+        const size_t known = owner.getModel().getDescription().beadTypes.size();
         if (known > 1)
-            throw OpenMMException("CGForce: " + model->getSource() + " has " + std::to_string(known) +
+            throw OpenMMException("CGForce: " + owner.getModel().getSource() + " has " + std::to_string(known) +
                                   " bead types; give the type of each bead with setTypes() (in Python: types=)");
         return std::vector<int>(beads, 0);
     }
-    const int given = static_cast<int>(types.size());
-    if (given != beads && given * settings.replicas != beads)
-        throw OpenMMException("CGForce: " + std::to_string(given) + " bead types are given for " +
-                              std::to_string(beads) + " beads; give one for each bead" +
-                              (settings.replicas > 1 ? ", or for each bead of one of the " +
-                                                           std::to_string(settings.replicas) + " replicas"
-                                                     : "") +
-                              " (setTypes, setParticles)");
+    const int given = static_cast<int>(types.size()), replicas = owner.getReplicas();
+    if (given != beads && static_cast<int64_t>(given) * replicas != beads)
+        throw OpenMMException(
+            "CGForce: " + std::to_string(given) + " bead types are given for " + std::to_string(beads) +
+            " beads; give one for each bead" +
+            (replicas > 1 ? ", or for each bead of one of the " + std::to_string(replicas) + " replicas" : "") +
+            " (setTypes, setParticles)");
     std::vector<int> all(beads);
     for (int i = 0; i < beads; i++) all[i] = types[i % given];
     return all;
 }
 
-bool CGForceImpl::isNative() const {
-    if (owner.getEngine() == "native" && !model->hasCompiledNetwork())
-        model->fail("holds no compiled network, so the native engine cannot run it; choose engine=\"torchscript\"");
-    return model->hasCompiledNetwork() && owner.getEngine() != "torchscript";
+std::unique_ptr<Engine> CGForceImpl::createEngine(const Parts& parts) const {
+    if (parts.native)
+        return createNativeEngine(*parts.model, parts.settings);
+    return std::unique_ptr<Engine>(getTorchScriptLibrary().createEngine(*parts.model, parts.settings));
 }
 
-std::unique_ptr<Engine> CGForceImpl::createEngine() const {
-    if (isNative())
-        return createNativeEngine(*model, settings);
-    return std::unique_ptr<Engine>(getTorchScriptLibrary().createEngine(*model, settings));
+bool CGForceImpl::fitsBox(ContextImpl& context) const {
+    if (!parts.settings.periodic)
+        return true;
+    Vec3 box[3];
+    context.getPeriodicBoxVectors(box[0], box[1], box[2]);
+    return 2 * parts.model->getDescription().cutoff <= PeriodicBox(box).getSmallestWidth();
 }
 
-void CGForceImpl::checkBox(const Vec3* box) const {
-    const double width = std::min({box[0][0], box[1][1], box[2][2]}), cutoff = model->getDescription().cutoff;
-    if (!(2 * cutoff <= width))
-        throw OpenMMException("CGForce: the model's cutoff of " + std::to_string(cutoff) +
-                              " nm is more than half the smallest width of the periodic box, " + std::to_string(width) +
-                              " nm; use a box of at least " + std::to_string(2 * cutoff) + " nm");
+void CGForceImpl::checkBox(ContextImpl& context) const {
+    if (fitsBox(context))
+        return;
+    Vec3 box[3];
+    context.getPeriodicBoxVectors(box[0], box[1], box[2]);
+    const double cutoff = parts.model->getDescription().cutoff;
+    throw OpenMMException("CGForce: the model's cutoff of " + std::to_string(cutoff) +
+                          " nm is more than half the smallest width of the periodic box, " +
+                          std::to_string(PeriodicBox(box).getSmallestWidth()) + " nm; use a box of at least " +
+                          std::to_string(2 * cutoff) + " nm");
 }
 
 double CGForceImpl::calcForcesAndEnergy(ContextImpl& context, bool includeForces, bool includeEnergy, int groups) {
-    if (usesKernel) {
-        if ((groups & (1 << owner.getForceGroup())) == 0)
-            return 0;
-        if (settings.periodic) {
-            Vec3 box[3];
-            context.getPeriodicBoxVectors(box[0], box[1], box[2]);
-            checkBox(box);
-        }
-        return kernel.getAs<CalcCGForceKernel>().execute(context, includeForces, includeEnergy);
+    if ((groups & (1 << owner.getForceGroup())) == 0)
+        return 0;
+    // A barostat asks for the energy before its move and after. It is told one that it rejects, and restores the box
+    // and the positions that it has scaled; thrown here and now, an error would leave the Context with those.
+    if (hasBarostat && includeEnergy && askedForEnergy && !fitsBox(context)) {
+        refusedMove = true;
+        return std::numeric_limits<double>::infinity();
     }
+    checkBox(context);
+    askedForEnergy = includeEnergy;
+    if (refusedMove) {
+        refusedMove = false;
+        throw OpenMMException("CGForce: the barostat tried a box with a width below twice the model's cutoff, " +
+                              std::to_string(2 * parts.model->getDescription().cutoff) +
+                              " nm. Its move was rejected, and the Context is as it was before; use a larger System, "
+                              "or a lower pressure");
+    }
+    if (usesKernel)
+        return kernel.getAs<CalcCGForceKernel>().execute(context, includeForces, includeEnergy);
     // Other platforms call computeForce() from a thread of theirs before they come here, so it has to compute both.
     if (hasReferenceData) {
         wantForces = includeForces;
@@ -186,44 +256,54 @@ double CGForceImpl::calcForcesAndEnergy(ContextImpl& context, bool includeForces
 
 /** What the engine is told of the Context's present state; forces and energy are asked for. */
 EngineRequest CGForceImpl::prepareRequest(ContextImpl& context, const std::vector<Vec3>& positions) {
-    if (settings.periodic) {
+    if (parts.settings.periodic)
         context.getPeriodicBoxVectors(box[0], box[1], box[2]);
-        checkBox(box);
-    }
-    if (!particles.empty()) {
-        beadPositions.resize(particles.size());
-        for (size_t i = 0; i < particles.size(); i++) beadPositions[i] = positions[particles[i]];
+    if (!usesAllParticles) {
+        beadPositions.resize(parts.particles.size());
+        for (size_t i = 0; i < beadPositions.size(); i++) beadPositions[i] = positions[parts.particles[i]];
     }
     EngineRequest request{
-        particles.empty() ? positions : beadPositions, settings.periodic ? box : nullptr, {}, true, true};
-    for (const auto& parameter : owner.getGlobalParameters())
-        request.parameters.push_back(context.getParameter(parameter.name));
+        usesAllParticles ? positions : beadPositions, parts.settings.periodic ? box : nullptr, {}, true, true};
+    for (const auto& parameter : parts.parameters) request.parameters.push_back(context.getParameter(parameter.name));
     return request;
 }
 
 double CGForceImpl::computeForce(ContextImpl& context, const std::vector<Vec3>& positions, std::vector<Vec3>& forces) {
-    if (particles.empty())
-        result.forces.swap(forces);
+    if (!fitsBox(context)) {  // only before calcForcesAndEnergy(), which says so
+        std::fill(forces.begin(), forces.end(), Vec3());
+        return std::numeric_limits<double>::infinity();
+    }
     EngineRequest request = prepareRequest(context, positions);
     request.forces = wantForces;
     request.energy = wantEnergy;
     result.energy = 0;
-    engine->evaluate(request, result);
-    if (particles.empty())
-        result.forces.swap(forces);
-    else if (wantForces) {
-        std::fill(forces.begin(), forces.end(), Vec3());
-        for (size_t i = 0; i < particles.size(); i++) forces[particles[i]] = result.forces[i];
+    const auto lendForces = [&] {
+        if (usesAllParticles)
+            result.forces.swap(forces);
+    };
+    lendForces();
+    try {
+        engine->evaluate(request, result);
+    } catch (...) {
+        lendForces();
+        throw;
     }
-    if (wantForces && !settings.derivatives.empty()) {
+    lendForces();
+    if (wantForces && !usesAllParticles) {
+        std::fill(forces.begin(), forces.end(), Vec3());
+        for (size_t i = 0; i < parts.particles.size(); i++) forces[parts.particles[i]] = result.forces[i];
+    }
+    const std::vector<std::string>& derivatives = parts.settings.derivatives;
+    if (wantForces && !derivatives.empty()) {
         auto* data = reinterpret_cast<ReferencePlatform::PlatformData*>(context.getPlatformData());
-        for (size_t i = 0; i < settings.derivatives.size(); i++)
-            (*data->energyParameterDerivatives)[settings.derivatives[i]] += result.derivatives[i];
+        for (size_t i = 0; i < derivatives.size(); i++)
+            (*data->energyParameterDerivatives)[derivatives[i]] += result.derivatives[i];
     }
     return result.energy;
 }
 
 std::vector<double> CGForceImpl::getReplicaEnergies(ContextImpl& context) {
+    checkBox(context);
     if (usesKernel)
         return kernel.getAs<CalcCGForceKernel>().computeReplicaEnergies(context);
     std::vector<Vec3> positions;
@@ -236,6 +316,7 @@ std::vector<double> CGForceImpl::getReplicaEnergies(ContextImpl& context) {
 }
 
 std::vector<KernelTime> CGForceImpl::profile(ContextImpl& context, int repeats) {
+    checkBox(context);
     if (usesKernel)
         return kernel.getAs<CalcCGForceKernel>().profile(context, repeats);
     std::vector<Vec3> positions;
@@ -250,26 +331,21 @@ std::map<std::string, double> CGForceImpl::getDefaultParameters() {
 }
 
 void CGForceImpl::updateParametersInContext(ContextImpl& context) {
-    const ModelDescription &before = model->getDescription(), &after = owner.model->getDescription();
-    if (after.cutoff != before.cutoff || after.beadTypes.size() != before.beadTypes.size())
-        throw OpenMMException(
-            "CGForce: the new model has another cutoff or other bead types than the one this Context was made with; "
-            "reinitialize the Context");
-    const auto previous = model;
-    model = owner.model;
-    try {
-        if (usesKernel && isNative() != usesNativeKernel)
-            throw OpenMMException(
-                "CGForce: the new model needs another engine than the one of its platform that this Context runs; "
-                "reinitialize the Context");
-        if (usesKernel)
-            kernel.getAs<CalcCGForceKernel>().setModel(*model);
-        else
-            engine = createEngine();
-    } catch (...) {
-        model = previous;
-        throw;
-    }
+    Parts next = takeParts(context);
+    const EngineSettings &made = parts.settings, &now = next.settings;
+    refuseChange("contract", parts.model->getDescription().contract, next.model->getDescription().contract);
+    refuseChange("cutoff in nm", parts.model->getDescription().cutoff, next.model->getDescription().cutoff);
+    refuseChange("engine", engineName(parts.native), engineName(next.native));
+    refuseChange("choice of particles", parts.particles, next.particles);
+    refuseChange("number of replicas", made.replicas, now.replicas);
+    refuseChange("periodicity", yesOrNo(made.periodic), yesOrNo(now.periodic));
+    refuseChange("set of global parameters", describeEach(parts.parameters), describeEach(next.parameters));
+    refuseChange("set of energy parameter derivatives", made.derivatives, now.derivatives);
+    if (usesKernel)
+        kernel.getAs<CalcCGForceKernel>().setModel(*next.model, now.types);
+    else
+        engine = createEngine(next);
+    parts = std::move(next);
     context.systemChanged();
 }
 

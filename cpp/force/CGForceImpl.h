@@ -31,24 +31,33 @@ public:
     void updateParametersInContext(OpenMM::ContextImpl& context);
 
 private:
+    /** All that a Context takes from its force. What the force has become since is compared with it. */
+    struct Parts {
+        std::shared_ptr<const ModelArchive> model;
+        bool native = false;
+        std::vector<ModelDescription::Parameter> parameters;
+        std::vector<int> particles;  ///< of each bead
+        EngineSettings settings;
+    };
+    /** Those of the force as it is now; throws where they do not fit each other or the System. */
+    Parts takeParts(OpenMM::ContextImpl& context) const;
     std::vector<int> chooseTypes(int beads) const;
-    bool isNative() const;
-    bool createKernel(OpenMM::ContextImpl& context, int beads, std::string& reason);
-    std::unique_ptr<Engine> createEngine() const;
-    void checkBox(const OpenMM::Vec3* box) const;
-    /** Let the engine evaluate these positions of all particles into `result`. */
+    void createKernel(OpenMM::ContextImpl& context, std::string& reason);
+    std::unique_ptr<Engine> createEngine(const Parts& parts) const;
+    bool fitsBox(OpenMM::ContextImpl& context) const;
+    void checkBox(OpenMM::ContextImpl& context) const;
     EngineRequest prepareRequest(OpenMM::ContextImpl& context, const std::vector<OpenMM::Vec3>& positions);
     const CGForce& owner;
-    std::shared_ptr<const ModelArchive> model;
-    EngineSettings settings;
-    std::vector<int> particles;      ///< empty: all
+    Parts parts;
     std::unique_ptr<Engine> engine;  ///< null where the kernel computes
     OpenMM::Kernel kernel;
     std::vector<OpenMM::Vec3> beadPositions;
     OpenMM::Vec3 box[3];
     EngineResult result;
     bool wantForces = true, wantEnergy = true;
-    bool hasReferenceData = false, usesKernel = false, usesNativeKernel = false;
+    bool hasReferenceData = false, usesKernel = false, usesAllParticles = false, hasBarostat = false;
+    bool askedForEnergy = false;  ///< by the last evaluation
+    bool refusedMove = false;     ///< whether a barostat has just tried a box that is too small
 };
 
 }  // namespace OpenMMCG

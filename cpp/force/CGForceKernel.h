@@ -27,8 +27,8 @@ public:
     /** @param particles  the particle of each bead */
     virtual void initialize(OpenMM::ContextImpl& context, const ModelArchive& model, const EngineSettings& settings,
                             const std::vector<int>& particles) = 0;
-    /** Evaluate another model from now on, of the same cutoff and bead types. */
-    virtual void setModel(const ModelArchive& model) = 0;
+    /** Evaluate another model of the same cutoff from now on, with a bead type of it for each bead. */
+    virtual void setModel(const ModelArchive& model, const std::vector<int>& types) = 0;
     /**
      * Add the forces to those of the Context, and the energy.
      *

@@ -42,16 +42,15 @@ void CGForceProxy::serialize(const void* object, SerializationNode& node) const 
     node.setBoolProperty("periodic", force.usesPeriodicBoundaryConditions());
     node.setIntProperty("replicas", force.getReplicas());
     writeIntegers(node, "Particles", force.getParticles());
-    writeIntegers(node, "Types", force.getTypes());
+    writeIntegers(node, "Types", force.hasModel() ? force.getTypes() : std::vector<int>());
     SerializationNode& parameters = node.createChildNode("GlobalParameters");
-    for (const auto& parameter : force.getGlobalParameters())
-        parameters.createChildNode("Parameter")
-            .setStringProperty("name", parameter.name)
-            .setDoubleProperty("default", parameter.defaultValue);
+    for (const auto& [name, value] : force.getGlobalParameterDefaults())
+        parameters.createChildNode("Parameter").setStringProperty("name", name).setDoubleProperty("default", value);
     SerializationNode& derivatives = node.createChildNode("EnergyParameterDerivatives");
     for (const auto& name : force.getEnergyParameterDerivatives())
         derivatives.createChildNode("Parameter").setStringProperty("name", name);
-    node.createChildNode("Model").setStringProperty("base64", encodeBase64(force.getModel().getBytes()));
+    if (force.hasModel())
+        node.createChildNode("Model").setStringProperty("base64", encodeBase64(force.getModel().getBytes()));
 }
 
 void* CGForceProxy::deserialize(const SerializationNode& node) const {
@@ -59,14 +58,19 @@ void* CGForceProxy::deserialize(const SerializationNode& node) const {
     if (version > proxyVersion)
         throw OpenMMException("CGForce: this XML has version " + std::to_string(version) +
                               "; upgrade openmm-cg to read it");
-    auto force = std::make_unique<CGForce>(decodeBase64(node.getChildNode("Model").getStringProperty("base64")));
+    auto force = std::make_unique<CGForce>();
+    for (const SerializationNode& child : node.getChildren())
+        if (child.getName() == "Model")
+            force->setModel(
+                std::make_shared<const ModelArchive>(decodeBase64(child.getStringProperty("base64")), "the model"));
     force->setName(node.getStringProperty("name", force->getName()));
     force->setForceGroup(node.getIntProperty("forceGroup", 0));
     force->setEngine(node.getStringProperty("engine"));
     force->setUsesPeriodicBoundaryConditions(node.getBoolProperty("periodic"));
     force->setReplicas(node.getIntProperty("replicas", 1));
     force->setParticles(readIntegers(node, "Particles"));
-    force->setTypes(readIntegers(node, "Types"));
+    if (force->hasModel())
+        force->setTypes(readIntegers(node, "Types"));
     for (const SerializationNode& parameter : node.getChildNode("GlobalParameters").getChildren())
         force->setGlobalParameterDefault(parameter.getStringProperty("name"), parameter.getDoubleProperty("default"));
     for (const SerializationNode& parameter : node.getChildNode("EnergyParameterDerivatives").getChildren())

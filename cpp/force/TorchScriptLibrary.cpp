@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 
+#include "SiblingLibrary.h"
 #include "openmm/OpenMMException.h"
 
 using OpenMM::OpenMMException;
@@ -11,10 +12,7 @@ namespace OpenMMCG {
 namespace {
 
 TorchScriptLibrary load() {
-    Dl_info self;
-    dladdr(reinterpret_cast<void*>(&load), &self);
-    std::string path(self.dli_fname);
-    path = path.substr(0, path.rfind('/') + 1) + "libOpenMMCGTorch.so";
+    const std::string path = getSiblingPath("libOpenMMCGTorch.so");
     void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (library == nullptr)
         throw OpenMMException("CGForce: this model needs the TorchScript engine, which could not be loaded (" +

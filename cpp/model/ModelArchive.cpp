@@ -4,9 +4,10 @@
 #include <cerrno>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "openmm/OpenMMException.h"
 
@@ -36,12 +37,20 @@ const uint64_t endSize = 22, locatorSize = 20, directoryHeaderSize = 46, localHe
 
 }  // namespace
 
+std::vector<std::string> ModelDescription::getTypeNames() const {
+    std::vector<std::string> names;
+    for (const BeadType& type : beadTypes) names.push_back(type.name);
+    return names;
+}
+
 ModelArchive ModelArchive::fromFile(const std::string& path) {
+    std::error_code error;
+    const auto size = std::filesystem::file_size(path, error);
+    if (error)
+        throw OpenMM::OpenMMException("CGForce: cannot open the model file '" + path + "': " + error.message());
+    std::vector<char> bytes(size);
     std::ifstream file(path, std::ios::binary);
-    if (!file)
-        throw OpenMM::OpenMMException("CGForce: cannot open the model file '" + path + "': " + std::strerror(errno));
-    std::vector<char> bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-    if (file.bad())
+    if (!file.read(bytes.data(), static_cast<std::streamsize>(size)))
         throw OpenMM::OpenMMException("CGForce: cannot read the model file '" + path + "': " + std::strerror(errno));
     return ModelArchive(std::move(bytes), "the model file '" + path + "'");
 }
@@ -150,6 +159,10 @@ void ModelArchive::readDescription() {
             fail("has format version " + std::to_string(version) + "; this openmm-cg reads versions up to " +
                  std::to_string(formatVersion) + ": upgrade openmm-cg");
         description.contract = json.at("contract");
+        if (description.contract == "none")
+            fail(
+                "holds priors alone, no network, so there is nothing for a CGForce to compute; its System is made by "
+                "openmmcg.CGPotential.load(...).create_system(topology)");
         if (description.contract != "neighbor-list" && description.contract != "plain")
             fail("follows the unknown contract '" + description.contract + "' (known: neighbor-list, plain)");
         if (description.contract == "neighbor-list") {
@@ -157,8 +170,13 @@ void ModelArchive::readDescription() {
             if (!(description.cutoff > 0) || !std::isfinite(description.cutoff))
                 fail("has a cutoff of " + std::to_string(description.cutoff) + " nm; it must be positive");
         }
-        for (const auto& type : json.at("bead_types"))
+        std::set<std::string> names;
+        for (const auto& type : json.at("bead_types")) {
             description.beadTypes.push_back({type.at("name"), type.at("mass")});
+            const std::string& name = description.beadTypes.back().name;
+            if (!names.insert(name).second)
+                fail("names the bead type '" + name + "' twice");
+        }
         if (description.beadTypes.empty())
             fail("names no bead types");
         description.dtype = json.value("dtype", "float32");

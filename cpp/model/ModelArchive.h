@@ -23,6 +23,7 @@ struct ModelDescription {
     std::string dtype = "float32";  ///< "float32", "float64" or "any"
     bool outputsForces = false;
     std::vector<Parameter> globalParameters;
+    std::vector<std::string> getTypeNames() const;
 };
 
 /**

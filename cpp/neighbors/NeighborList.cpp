@@ -4,6 +4,7 @@
 #include <cmath>
 #include <string>
 
+#include "Capacity.h"
 #include "openmm/OpenMMException.h"
 
 using OpenMM::Vec3;
@@ -40,6 +41,7 @@ void NeighborList::rebuild(const std::vector<Vec3>& positions, const Vec3* boxVe
         if (!std::isfinite(positions[i].dot(positions[i])))
             throw OpenMM::OpenMMException("CGForce: the position of bead " + std::to_string(i) +
                                           " is not finite; check the starting positions, or shorten the time step");
+    builtPositions.clear();  // should what follows be interrupted, the list is not valid
     double usedSkin = skin;
     if (boxVectors != nullptr) {
         box.emplace(boxVectors);
@@ -48,7 +50,6 @@ void NeighborList::rebuild(const std::vector<Vec3>& positions, const Vec3* boxVe
         usedSkin = std::min(skin, std::max(0.0, box->getSmallestWidth() / 2 - cutoff));
     } else
         box.reset();
-    builtPositions = positions;
     validDistance = usedSkin / 2;
     sortIntoCells(positions, cutoff + usedSkin);
     const int beads = static_cast<int>(positions.size()), threads = static_cast<int>(shares.size());
@@ -57,6 +58,7 @@ void NeighborList::rebuild(const std::vector<Vec3>& positions, const Vec3* boxVe
         shares[i].end = static_cast<int>(static_cast<int64_t>(beads) * (i + 1) / threads);
     }
     parallel.run([&](int thread) { findPairs(shares[thread], cutoff + usedSkin); });
+    builtPositions = positions;
 }
 
 void NeighborList::sortIntoCells(const std::vector<Vec3>& positions, double radius) {
@@ -110,11 +112,10 @@ void NeighborList::sortIntoCells(const std::vector<Vec3>& positions, double radi
 void NeighborList::setGrid(const int* newCells) {
     if (std::equal(newCells, newCells + 3, cells))
         return;
-    std::copy(newCells, newCells + 3, cells);
     std::vector<std::pair<uint64_t, int>> curve;
-    for (int z = 0; z < cells[2]; z++)
-        for (int y = 0; y < cells[1]; y++)
-            for (int x = 0; x < cells[0]; x++) {
+    for (int z = 0; z < newCells[2]; z++)
+        for (int y = 0; y < newCells[1]; y++)
+            for (int x = 0; x < newCells[0]; x++) {
                 uint64_t code = 0;  // the bits of x, y and z in turn
                 for (int bit = 0; bit < 20; bit++)
                     code |= static_cast<uint64_t>((x >> bit & 1) | (y >> bit & 1) << 1 | (z >> bit & 1) << 2)
@@ -124,6 +125,7 @@ void NeighborList::setGrid(const int* newCells) {
     std::sort(curve.begin(), curve.end());
     cellRank.resize(curve.size());
     for (size_t rank = 0; rank < curve.size(); rank++) cellRank[curve[rank].second] = static_cast<int>(rank);
+    std::copy(newCells, newCells + 3, cells);
 }
 
 void NeighborList::findPairs(Share& share, double radius) const {
@@ -173,7 +175,9 @@ void NeighborList::findPairs(Share& share, double radius) const {
                 }
         share.middle.push_back(static_cast<int>(share.neighbors.size()));
         share.neighbors.insert(share.neighbors.end(), foreign.begin(), foreign.end());
-        share.first.push_back(static_cast<int>(share.neighbors.size()));
+        share.first.push_back(
+            requireCapacity(static_cast<int64_t>(share.neighbors.size()),
+                            "a thread's part of the neighbor list of " + std::to_string(order.size()) + " beads"));
     }
 }
 

@@ -1,12 +1,17 @@
 #pragma once
+#include <exception>
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "openmm/internal/ThreadPool.h"
 
 namespace OpenMMCG {
 
-/** Runs a function once per thread and waits for all; with one thread it is a plain call. */
+/**
+ * Runs a function once per thread and waits for all; with one thread it is a plain call. What a thread throws, the
+ * caller gets when all are done.
+ */
 class Parallel {
 public:
     explicit Parallel(int threads) : threads(threads) {
@@ -21,8 +26,18 @@ public:
             task(0);
             return;
         }
-        pool->execute([&task](OpenMM::ThreadPool&, int thread) { task(thread); });
+        std::vector<std::exception_ptr> errors(threads);
+        pool->execute([&](OpenMM::ThreadPool&, int thread) {
+            try {
+                task(thread);
+            } catch (...) {
+                errors[thread] = std::current_exception();
+            }
+        });
         pool->waitForThreads();
+        for (const std::exception_ptr& error : errors)
+            if (error)
+                std::rethrow_exception(error);
     }
 
 private:

@@ -33,8 +33,9 @@ public:
     void evaluate(const EngineRequest& request, EngineResult& result) override {
         if (types.empty())
             return;
-        bool rebuilt;
-        stopwatch.run(0, "neighbors", -1, [&] { rebuilt = neighbors.update(request.positions, request.box); });
+        bool rebuilt = wasInterrupted;
+        wasInterrupted = true;
+        stopwatch.run(0, "neighbors", -1, [&] { rebuilt |= neighbors.update(request.positions, request.box); });
         const std::vector<int>& order = neighbors.getOrder();
         const int beads = static_cast<int>(order.size());
         if (rebuilt) {
@@ -65,6 +66,7 @@ public:
             result.forces.resize(beads);
             for (int i = 0; i < beads; i++) result.forces[order[i]] = forces[i];
         }
+        wasInterrupted = false;
     }
 
     std::vector<KernelTime> profile(const EngineRequest& request, int repeats) override {
@@ -86,6 +88,7 @@ private:
     Program program;
     std::vector<int> types;
     int replicas;
+    bool wasInterrupted = false;  ///< the last evaluation, by an exception
     Parallel parallel;
     Stopwatch stopwatch;
     NeighborList neighbors;

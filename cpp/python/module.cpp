@@ -6,6 +6,7 @@
 
 #include "../bonded/TabulatedBondedForce.h"
 #include "../force/CGForce.h"
+#include "../force/Plugin.h"
 #include "../neighbors/NeighborList.h"
 #include "openmm/Context.h"
 #include "openmm/OpenMMException.h"
@@ -18,24 +19,29 @@ namespace {
 
 using Array = py::array_t<double, py::array::c_style | py::array::forcecast>;
 
-/** The object behind a SWIG proxy, given `int(proxy.this)`; null where it is of another class. */
+/** The force of a class behind a number; Python's name of the class is that of its C++ class. */
 template <class Class>
-Class* findForce(uintptr_t address) {
-    return dynamic_cast<Class*>(reinterpret_cast<OpenMM::Force*>(address));
+Class& forceOf(uint64_t number, const std::string& name) {
+    OpenMM::Force* force = LivingForce::find(number);
+    if (force == nullptr)
+        throw OpenMM::OpenMMException(name +
+                                      ": this force exists no more, because the System that it belonged to is gone; "
+                                      "keep the System for as long as you use its forces, or use a copy.copy(force)");
+    return dynamic_cast<Class&>(*force);
 }
 
-CGForce& forceAt(uintptr_t address) {
-    auto* force = findForce<CGForce>(address);
-    if (force == nullptr)
-        throw py::type_error("this Force is not a CGForce");
-    return *force;
+CGForce& cgForce(uint64_t number) {
+    return forceOf<CGForce>(number, "CGForce");
 }
 
-TabulatedBondedForce& tabulatedForceAt(uintptr_t address) {
-    auto* force = findForce<TabulatedBondedForce>(address);
-    if (force == nullptr)
-        throw py::type_error("this Force is not a TabulatedBondedForce");
-    return *force;
+TabulatedBondedForce& tabulated(uint64_t number) {
+    return forceOf<TabulatedBondedForce>(number, "TabulatedBondedForce");
+}
+
+/** Whether at an address, `int(force.this)`, is a force of a class. */
+template <class Class>
+bool isAt(uintptr_t address) {
+    return dynamic_cast<Class*>(LivingForce::find(LivingForce::numberAt(reinterpret_cast<void*>(address)))) != nullptr;
 }
 
 template <class Item>
@@ -94,40 +100,40 @@ py::tuple neighborPairs(const Array& positions, const std::optional<Array>& box,
 
 void addTabulatedBondedForce(py::module_& module) {
     module.def("tabulated_xml", [](const std::string& kind) { return toXml(TabulatedBondedForce(kind)); });
-    module.def("is_tabulated", [](uintptr_t address) { return findForce<TabulatedBondedForce>(address) != nullptr; });
-    module.def("get_kind", [](uintptr_t force) { return tabulatedForceAt(force).getKind(); });
-    module.def("get_particles_per_term",
-               [](uintptr_t force) { return tabulatedForceAt(force).getNumParticlesPerTerm(); });
-    module.def("add_table", [](uintptr_t force, double start, double stop, const std::vector<double>& energies) {
-        return tabulatedForceAt(force).addTable(start, stop, energies);
+    module.def("is_tabulated", [](uintptr_t address) { return isAt<TabulatedBondedForce>(address); });
+    module.def("get_kind", [](uint64_t force) { return tabulated(force).getKind(); });
+    module.def("get_particles_per_term", [](uint64_t force) { return tabulated(force).getNumParticlesPerTerm(); });
+    module.def("add_table", [](uint64_t force, double start, double stop, const std::vector<double>& energies) {
+        return tabulated(force).addTable(start, stop, energies);
     });
     module.def("set_table",
-               [](uintptr_t force, int index, double start, double stop, const std::vector<double>& energies) {
-                   tabulatedForceAt(force).setTableParameters(index, start, stop, energies);
+               [](uint64_t force, int index, double start, double stop, const std::vector<double>& energies) {
+                   tabulated(force).setTableParameters(index, start, stop, energies);
                });
-    module.def("count_tables", [](uintptr_t force) { return tabulatedForceAt(force).getTables().size(); });
-    module.def("get_table", [](uintptr_t force, int index) {
-        const auto& table = itemAt(tabulatedForceAt(force).getTables(), index, "table");
+    module.def("count_tables", [](uint64_t force) { return tabulated(force).getTables().size(); });
+    module.def("get_table", [](uint64_t force, int index) {
+        const auto& table = itemAt(tabulated(force).getTables(), index, "table");
         return py::make_tuple(table.start, table.stop,
                               py::array_t<double>(table.energies.size(), table.energies.data()));
     });
-    module.def("add_term", [](uintptr_t force, const std::vector<int>& particles, int table) {
-        return tabulatedForceAt(force).addTerm(particles, table);
+    module.def("add_term", [](uint64_t force, const std::vector<int>& particles, int table) {
+        return tabulated(force).addTerm(particles, table);
     });
-    module.def("count_terms", [](uintptr_t force) { return tabulatedForceAt(force).getTerms().size(); });
-    module.def("get_term", [](uintptr_t force, int index) {
-        const auto& term = itemAt(tabulatedForceAt(force).getTerms(), index, "term");
+    module.def("count_terms", [](uint64_t force) { return tabulated(force).getTerms().size(); });
+    module.def("get_term", [](uint64_t force, int index) {
+        const auto& term = itemAt(tabulated(force).getTerms(), index, "term");
         return py::make_tuple(term.particles, term.table);
     });
-    module.def("set_tabulated_periodic", [](uintptr_t force, bool periodic) {
-        tabulatedForceAt(force).setUsesPeriodicBoundaryConditions(periodic);
-    });
+    module.def("set_tabulated_periodic",
+               [](uint64_t force, bool periodic) { tabulated(force).setUsesPeriodicBoundaryConditions(periodic); });
 }
 
 }  // namespace
 
 PYBIND11_MODULE(_openmmcg, module) {
-    module.doc() = "The C++ side of openmmcg. Forces are given by the address of the C++ object, int(force.this).";
+    module.doc() =
+        "The C++ side of openmmcg. A force is given by its number, of which `number_at` knows the one at "
+        "int(force.this).";
     py::register_exception_translator([](std::exception_ptr pointer) {
         try {
             if (pointer)
@@ -136,58 +142,64 @@ PYBIND11_MODULE(_openmmcg, module) {
             py::set_error(py::module_::import("openmm").attr("OpenMMException"), error.what());
         }
     });
-    module.def("force_xml_from_file", [](const std::string& path) { return toXml(CGForce(path)); });
-    module.def("force_xml_from_bytes", [](const py::bytes& bytes) { return toXml(CGForce(toVector(bytes))); });
-    module.def("is_cgforce", [](uintptr_t address) { return findForce<CGForce>(address) != nullptr; });
-    module.def("get_model", [](uintptr_t force) {
-        const auto& bytes = forceAt(force).getModel().getBytes();
+    openmmcgRegister();
+    module.def("number_at", [](uintptr_t address) { return LivingForce::numberAt(reinterpret_cast<void*>(address)); });
+    module.def("require_living", [](uint64_t force, const std::string& name) { forceOf<OpenMM::Force>(force, name); });
+    module.def("empty_cgforce_xml", [] { return toXml(CGForce()); });
+    module.def("assign_cgforce", [](uint64_t force, uint64_t other) { cgForce(force) = cgForce(other); });
+    module.def("assign_tabulated", [](uint64_t force, uint64_t other) { tabulated(force) = tabulated(other); });
+    module.def("is_cgforce", [](uintptr_t address) { return isAt<CGForce>(address); });
+    module.def("get_model", [](uint64_t force) {
+        const auto& bytes = cgForce(force).getModel().getBytes();
         return py::bytes(bytes.data(), bytes.size());
     });
-    module.def("set_model", [](uintptr_t force, const py::bytes& bytes) { forceAt(force).setModel(toVector(bytes)); });
-    module.def("has_compiled_network", [](uintptr_t force) { return forceAt(force).getModel().hasCompiledNetwork(); });
-    module.def("get_cutoff", [](uintptr_t force) { return forceAt(force).getModel().getDescription().cutoff; });
-    module.def("get_bead_types", [](uintptr_t force) {
-        std::vector<std::string> names;
-        for (const auto& type : forceAt(force).getModel().getDescription().beadTypes) names.push_back(type.name);
-        return names;
+    module.def("set_model", [](uint64_t force, const py::bytes& bytes) {
+        cgForce(force).setModel(std::make_shared<const ModelArchive>(toVector(bytes), "the model"));
     });
-    module.def("get_engine", [](uintptr_t force) { return forceAt(force).getEngine(); });
-    module.def("set_engine", [](uintptr_t force, const std::string& engine) { forceAt(force).setEngine(engine); });
-    module.def("get_particles", [](uintptr_t force) { return forceAt(force).getParticles(); });
+    module.def("set_model_file", [](uint64_t force, const std::string& path) {
+        cgForce(force).setModel(std::make_shared<const ModelArchive>(ModelArchive::fromFile(path)));
+    });
+    module.def("has_compiled_network", [](uint64_t force) { return cgForce(force).getModel().hasCompiledNetwork(); });
+    module.def("get_cutoff", [](uint64_t force) { return cgForce(force).getModel().getDescription().cutoff; });
+    module.def("get_bead_types",
+               [](uint64_t force) { return cgForce(force).getModel().getDescription().getTypeNames(); });
+    module.def("get_engine", [](uint64_t force) { return cgForce(force).getEngine(); });
+    module.def("set_engine", [](uint64_t force, const std::string& engine) { cgForce(force).setEngine(engine); });
+    module.def("get_particles", [](uint64_t force) { return cgForce(force).getParticles(); });
     module.def("set_particles",
-               [](uintptr_t force, const std::vector<int>& particles) { forceAt(force).setParticles(particles); });
-    module.def("get_types", [](uintptr_t force) { return forceAt(force).getTypes(); });
-    module.def("set_types", [](uintptr_t force, const std::vector<int>& types) { forceAt(force).setTypes(types); });
-    module.def("get_replicas", [](uintptr_t force) { return forceAt(force).getReplicas(); });
-    module.def("set_replicas", [](uintptr_t force, int replicas) { forceAt(force).setReplicas(replicas); });
-    module.def("get_replica_energies", [](uintptr_t force, uintptr_t context) {
-        const auto energies = forceAt(force).getReplicaEnergies(*reinterpret_cast<OpenMM::Context*>(context));
+               [](uint64_t force, const std::vector<int>& particles) { cgForce(force).setParticles(particles); });
+    module.def("get_types", [](uint64_t force) { return cgForce(force).getTypes(); });
+    module.def("set_types", [](uint64_t force, const std::vector<int>& types) { cgForce(force).setTypes(types); });
+    module.def("get_replicas", [](uint64_t force) { return cgForce(force).getReplicas(); });
+    module.def("set_replicas", [](uint64_t force, int replicas) { cgForce(force).setReplicas(replicas); });
+    module.def("get_replica_energies", [](uint64_t force, uintptr_t context) {
+        const auto energies = cgForce(force).getReplicaEnergies(*reinterpret_cast<OpenMM::Context*>(context));
         return py::array_t<double>(energies.size(), energies.data());
     });
-    module.def("profile", [](uintptr_t force, uintptr_t context, int repeats) {
+    module.def("profile", [](uint64_t force, uintptr_t context, int repeats) {
         py::list result;
-        for (const KernelTime& time : forceAt(force).profile(*reinterpret_cast<OpenMM::Context*>(context), repeats))
+        for (const KernelTime& time : cgForce(force).profile(*reinterpret_cast<OpenMM::Context*>(context), repeats))
             result.append(
                 py::make_tuple(time.name, time.seconds, time.work.operations, time.work.memory, time.work.cache));
         return result;
     });
     module.def("set_periodic",
-               [](uintptr_t force, bool periodic) { forceAt(force).setUsesPeriodicBoundaryConditions(periodic); });
-    module.def("get_global_parameters", [](uintptr_t force) {
+               [](uint64_t force, bool periodic) { cgForce(force).setUsesPeriodicBoundaryConditions(periodic); });
+    module.def("get_global_parameters", [](uint64_t force) {
         std::map<std::string, double> parameters;
-        for (const auto& parameter : forceAt(force).getGlobalParameters())
+        for (const auto& parameter : cgForce(force).getGlobalParameters())
             parameters[parameter.name] = parameter.defaultValue;
         return parameters;
     });
-    module.def("set_global_parameter_default", [](uintptr_t force, const std::string& name, double value) {
-        forceAt(force).setGlobalParameterDefault(name, value);
+    module.def("set_global_parameter_default", [](uint64_t force, const std::string& name, double value) {
+        cgForce(force).setGlobalParameterDefault(name, value);
     });
     module.def("get_energy_parameter_derivatives",
-               [](uintptr_t force) { return forceAt(force).getEnergyParameterDerivatives(); });
+               [](uint64_t force) { return cgForce(force).getEnergyParameterDerivatives(); });
     module.def("add_energy_parameter_derivative",
-               [](uintptr_t force, const std::string& name) { forceAt(force).addEnergyParameterDerivative(name); });
-    module.def("update_parameters_in_context", [](uintptr_t force, uintptr_t context) {
-        forceAt(force).updateParametersInContext(*reinterpret_cast<OpenMM::Context*>(context));
+               [](uint64_t force, const std::string& name) { cgForce(force).addEnergyParameterDerivative(name); });
+    module.def("update_parameters_in_context", [](uint64_t force, uintptr_t context) {
+        cgForce(force).updateParametersInContext(*reinterpret_cast<OpenMM::Context*>(context));
     });
     module.def("neighbor_pairs", &neighborPairs, py::arg("positions"), py::arg("box").none(true), py::arg("cutoff"),
                py::arg("replicas") = 1);

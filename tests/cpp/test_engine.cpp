@@ -1,19 +1,67 @@
 // The engine's own tests, for the sanitizer build: test_engine <model files with compiled networks of two bead types>
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <cstddef>
 #include <cstdio>
+#include <cstdlib>
+#include <new>
 #include <random>
 #include <set>
 #include <stdexcept>
 
 #include "../../cpp/model/Base64.h"
 #include "../../cpp/model/ModelArchive.h"
+#include "../../cpp/neighbors/Capacity.h"
 #include "../../cpp/neighbors/NeighborList.h"
 #include "../../cpp/network/NativeEngine.h"
 #include "openmm/OpenMMException.h"
 
 using namespace OpenMMCG;
 using OpenMM::Vec3;
+
+/** Which request for memory from now on fails; 0: none. */
+static std::atomic<long> requestsUntilFailure{0};
+
+static void* allocate(size_t size, size_t alignment = alignof(std::max_align_t)) {
+    if (requestsUntilFailure > 0 && --requestsUntilFailure == 0)
+        throw std::bad_alloc();
+    if (void* memory = std::aligned_alloc(alignment, (size + alignment) / alignment * alignment))
+        return memory;
+    throw std::bad_alloc();
+}
+
+void* operator new(size_t size, std::align_val_t alignment) {
+    return allocate(size, static_cast<size_t>(alignment));
+}
+
+void operator delete(void* memory, std::align_val_t) noexcept {
+    std::free(memory);
+}
+
+void* operator new(size_t size) {
+    return allocate(size);
+}
+
+void* operator new[](size_t size) {
+    return allocate(size);
+}
+
+void operator delete(void* memory) noexcept {
+    std::free(memory);
+}
+
+void operator delete[](void* memory) noexcept {
+    std::free(memory);
+}
+
+void operator delete(void* memory, size_t) noexcept {
+    std::free(memory);
+}
+
+void operator delete[](void* memory, size_t) noexcept {
+    std::free(memory);
+}
 
 namespace {
 
@@ -214,27 +262,102 @@ void movingBeadsAndBoxesKeepTheListTrue(const ModelArchive& model) {
     }
 }
 
+/** Every damage is noticed, or is to a part of the file that the engine does not read. */
 void damagedModelsAreRefused(const ModelArchive& model) {
     const auto& bytes = model.getBytes();
-    const auto refuses = [](std::vector<char> damaged) {
+    const auto positions = scatter(6, {}, 23);
+    const auto energyOf = [&](std::vector<char> file) {
+        const ModelArchive archive(std::move(file), "the model");
+        return evaluate(*createNativeEngine(archive, {alternatingTypes(6), false, false, 1, {}}), positions, {}).energy;
+    };
+    const auto refuses = [&](std::vector<char> damaged, double energy) {
         try {
-            createNativeEngine(ModelArchive(std::move(damaged), "the model"), {{0, 1}, false, false, 1, {}});
+            require(energyOf(std::move(damaged)) == energy, "a damaged model is accepted and gives another energy");
         } catch (const OpenMM::OpenMMException&) {
             return true;
         }
         return false;
     };
-    require(!refuses(bytes), "the undamaged model is accepted");
+    const double energy = energyOf(bytes);
     for (size_t length = 0; length < bytes.size(); length += 1 + bytes.size() / 300)
-        require(refuses({bytes.begin(), bytes.begin() + length}), "a truncated model is accepted");
+        require(refuses({bytes.begin(), bytes.begin() + length}, energy), "a truncated model is accepted");
+    size_t read = 0;
+    for (const char* name : {"model.json", "compiled_network.json", "compiled_network.bin"})
+        read += model.getExtra(name).size();
+    const int damages = 300;
     std::mt19937 random(17);
     int refused = 0;
-    for (int i = 0; i < 300; i++) {
+    for (int i = 0; i < damages; i++) {
         auto damaged = bytes;
         damaged[random() % bytes.size()] ^= static_cast<char>(1 + random() % 255);
-        refused += refuses(std::move(damaged));
+        refused += refuses(std::move(damaged), energy);
     }
-    require(refused > 0, "no damage is noticed");
+    const double share = static_cast<double>(read) / static_cast<double>(bytes.size());
+    std::printf("%d of %d damages refused, %.2f of the file is read\n", refused, damages, share);
+    require(refused > (share - 0.1) * damages, "damage to what is read is not noticed");
+}
+
+void threadsHandOnWhatTheyThrow() {
+    for (int threads : {1, 3}) {
+        Parallel parallel(threads);
+        for (int thrower = 0; thrower < threads; thrower++) {
+            bool caught = false;
+            try {
+                parallel.run([&](int thread) {
+                    if (thread == thrower)
+                        throw std::bad_alloc();
+                });
+            } catch (const std::bad_alloc&) {
+                caught = true;
+            }
+            require(caught, "what a thread throws does not arrive");
+        }
+        std::vector<int> done(threads, 0);
+        parallel.run([&](int thread) { done[thread] = 1; });
+        require(done == std::vector<int>(threads, 1), "threads do not work on after an error");
+    }
+}
+
+/** Whichever of its requests for memory fails, an evaluation says so, and the next one is right. */
+void evaluationsSurviveMissingMemory(const ModelArchive& model) {
+    const int beads = 200;
+    const auto first = scatter(beads, {}, 29), second = scatter(beads, {}, 31);
+    const EngineSettings settings{alternatingTypes(beads), false, true, 3, {}};
+    const auto expected = evaluate(*createNativeEngine(model, settings), second, {});
+    int failures = 0;
+    for (long request = 1;; request += 1 + request / 4) {
+        const auto engine = createNativeEngine(model, settings);
+        evaluate(*engine, first, {});
+        bool failed = false;
+        try {
+            requestsUntilFailure = request;
+            evaluate(*engine, second, {});
+        } catch (const std::bad_alloc&) {
+            failed = true;
+        }
+        requestsUntilFailure = 0;
+        const auto again = evaluate(*engine, second, {});
+        require(again.forces == expected.forces && again.energy == expected.energy,
+                "an evaluation after one that failed is wrong");
+        if (!failed)
+            break;
+        failures++;
+    }
+    std::printf("%d evaluations without memory\n", failures);
+    require(failures > 5, "memory was never missing");
+}
+
+void listsThatCannotBeCountedAreRefused() {
+    require(requireCapacity(2147483647, "a list") == 2147483647, "the largest list is refused");
+    for (int64_t entries : {int64_t{2147483648}, int64_t{4294967296}, int64_t{1} << 40}) try {
+            requireCapacity(entries, "the neighbor list of 30000000 beads");
+            require(false, "a list that cannot be counted is accepted");
+        } catch (const OpenMM::OpenMMException& error) {
+            const std::string message = error.what();
+            for (const std::string& part : {std::string("the neighbor list of 30000000 beads"), std::to_string(entries),
+                                            std::string("fewer beads")})
+                require(message.find(part) != std::string::npos, "the error does not name " + part);
+        }
 }
 
 void base64GoesBothWays() {
@@ -251,6 +374,8 @@ void base64GoesBothWays() {
 int main(int count, char** arguments) {
     try {
         base64GoesBothWays();
+        threadsHandOnWhatTheyThrow();
+        listsThatCannotBeCountedAreRefused();
         for (int replicas : {1, 4, 120}) neighborListFindsEveryPairOnce(replicas);
         for (int k = 1; k < count; k++) {
             std::printf("%s\n", arguments[k]);
@@ -261,6 +386,7 @@ int main(int count, char** arguments) {
             threadsAndPrecisionsAgree(model);
             movingBeadsAndBoxesKeepTheListTrue(model);
             damagedModelsAreRefused(model);
+            evaluationsSurviveMissingMemory(model);
         }
     } catch (const std::exception& error) {
         std::printf("FAILED: %s\n", error.what());

@@ -13,7 +13,7 @@ import openmm
 from numpy.typing import NDArray
 
 from openmmcg import _openmmcg
-from openmmcg.forces.plugin_force import PluginForce
+from openmmcg.forces.plugin_force import PluginForce, integers
 from openmmcg.model_file import describe_module, to_bytes
 
 if TYPE_CHECKING:
@@ -57,9 +57,9 @@ class CGForce(PluginForce):
         one of the contracts of docs/model-contract.md.
     types
         The bead type of each bead, by name or by index into the model's bead types, or of each bead of one replica;
-        not needed where the model has one type only.
+        not needed where the model has one type only. A bead keeps the name of its type when the model is replaced.
     particles
-        The particles that are beads, in the order of ``types``; all of the System's particles by default.
+        The particles that are beads, in the order of ``types``, at least one; None: all of the System's particles.
     replicas
         The beads are this many copies of one system, one after the other (``[replicas * n]``). They do not see each
         other, wherever they are: the energy is the sum of theirs.
@@ -73,16 +73,23 @@ class CGForce(PluginForce):
 
     Raises
     ------
+    TypeError
+        Where types or particles are no integers.
     ValueError
-        Where the module options do not describe the module.
+        Where the module options do not describe the module, or particles or types are empty.
     openmm.OpenMMException
         Where the model cannot be read, names no such bead type, or (when the Context is made) does not fit the
         System.
 
     Notes
     -----
-    The XML of a System that holds a CGForce contains the model, so it needs no other file; ``import openmmcg`` before
-    reading it. ``system.getForce(i)`` gives a plain ``openmm.Force``; :meth:`CGForce.of` turns it back.
+    The parts can be set in any order: whether they fit each other is checked when a Context is made, in
+    :meth:`updateParametersInContext`, and when the force is written to XML or pickled.
+
+    The XML of a System that holds a CGForce contains the model, so it needs no other file, and is read by
+    ``openmm.XmlSerializer`` and ``pickle`` wherever openmm-cg is installed beside OpenMM, also in processes that did
+    not import it. ``system.getForce(i)`` gives a plain ``openmm.Force``; :meth:`CGForce.of` turns it back. A System
+    deletes its forces: keep it for as long as you use them.
 
     Examples
     --------
@@ -96,6 +103,7 @@ class CGForce(PluginForce):
     """
 
     _is_at = staticmethod(_openmmcg.is_cgforce)
+    _assign = staticmethod(_openmmcg.assign_cgforce)
 
     def __init__(
         self,
@@ -108,86 +116,103 @@ class CGForce(PluginForce):
         engine: str = "auto",
         **module_options: Any,
     ) -> None:
-        if module_options and isinstance(model, (str, os.PathLike, bytes, bytearray)):
-            raise TypeError(f"only a ScriptModule needs {', '.join(module_options)}; a model file says it itself")
-        if isinstance(model, (str, os.PathLike)):
-            xml = _openmmcg.force_xml_from_file(str(Path(model).expanduser()))
-        elif isinstance(model, (bytes, bytearray)):
-            xml = _openmmcg.force_xml_from_bytes(bytes(model))
-        else:
-            description = describe_module(model, **module_options)
-            xml = _openmmcg.force_xml_from_bytes(to_bytes(model, description))
-        super().__init__(xml)
+        super().__init__(_openmmcg.empty_cgforce_xml())
         self.setEngine(engine)
-        if engine == "torchscript" or not self.hasCompiledNetwork():
-            _import_torch()
+        self.setModel(model, **module_options)
         self.setUsesPeriodicBoundaryConditions(periodic)
         self.replicas = replicas
-        if particles is not None:
-            self.setParticles(particles)
-        if types is not None:
-            self.setTypes(types)
+        self.setParticles(particles)
+        self.setTypes(types)
+
+    def _empty(self) -> CGForce:
+        result = CGForce.__new__(CGForce)
+        PluginForce.__init__(result, _openmmcg.empty_cgforce_xml())
+        return result
 
     def getModel(self) -> bytes:
         """The bytes of the model file."""
-        return _openmmcg.get_model(self._address)
+        return _openmmcg.get_model(self._number)
 
-    def setModel(self, model: str | os.PathLike[str] | bytes) -> None:
-        """Replace the model; a running Context takes it over by :meth:`updateParametersInContext`."""
-        _openmmcg.set_model(self._address, CGForce(model).getModel())
+    def setModel(self, model: str | os.PathLike[str] | bytes | torch.jit.ScriptModule, **module_options: Any) -> None:
+        """Replace the model; a running Context takes it over by :meth:`updateParametersInContext`.
+
+        The beads keep the names of their types, and global parameters the defaults that were set. Where the new model
+        does not know them, they have to be set anew before the force is used.
+
+        Parameters
+        ----------
+        model, module_options
+            As of the class.
+        """
+        is_file = isinstance(model, (str, os.PathLike))
+        if module_options and (is_file or isinstance(model, (bytes, bytearray))):
+            raise TypeError(f"only a ScriptModule needs {', '.join(module_options)}; a model file says it itself")
+        if isinstance(model, (str, os.PathLike)):
+            _openmmcg.set_model_file(self._number, str(Path(model).expanduser()))
+        elif isinstance(model, (bytes, bytearray)):
+            _openmmcg.set_model(self._number, bytes(model))
+        else:
+            _openmmcg.set_model(self._number, to_bytes(model, describe_module(model, **module_options)))
+        if self.getEngine() == "torchscript" or not self.hasCompiledNetwork():
+            _import_torch()
 
     def hasCompiledNetwork(self) -> bool:
         """Whether the model can run on the native engine."""
-        return _openmmcg.has_compiled_network(self._address)
+        return _openmmcg.has_compiled_network(self._number)
 
     def getCutoff(self) -> float:
         """The distance in nm within which the model is given pairs of beads; 0 where it finds them itself."""
-        return _openmmcg.get_cutoff(self._address)
+        return _openmmcg.get_cutoff(self._number)
 
     def getBeadTypes(self) -> list[str]:
         """The names of the model's bead types."""
-        return _openmmcg.get_bead_types(self._address)
+        return _openmmcg.get_bead_types(self._number)
 
     def getEngine(self) -> str:
         """``"auto"``, ``"native"`` or ``"torchscript"``."""
-        return _openmmcg.get_engine(self._address)
+        return _openmmcg.get_engine(self._number)
 
     def setEngine(self, engine: str) -> None:
         """Choose the engine, see the class."""
-        _openmmcg.set_engine(self._address, engine)
+        _openmmcg.set_engine(self._number, engine)
 
-    def getParticles(self) -> list[int]:
-        """The particles that are beads; empty: all."""
-        return _openmmcg.get_particles(self._address)
+    def getParticles(self) -> list[int] | None:
+        """The particles that are beads; None: all."""
+        return _openmmcg.get_particles(self._number) or None
 
-    def setParticles(self, particles: Sequence[int]) -> None:
-        """Choose the particles that are beads; empty: all."""
-        _openmmcg.set_particles(self._address, [int(particle) for particle in particles])
+    def setParticles(self, particles: Sequence[int] | None) -> None:
+        """Choose the particles that are beads, at least one; None: all."""
+        chosen = None if particles is None else integers(particles, "particles")
+        if chosen == []:
+            raise ValueError("particles is empty: a CGForce needs at least one bead; None means all particles")
+        _openmmcg.set_particles(self._number, chosen or [])
 
-    def getTypes(self) -> list[int]:
-        """The bead type of each bead, or of those of one replica; empty: all are the model's only type."""
-        return _openmmcg.get_types(self._address)
+    def getTypes(self) -> list[int] | None:
+        """The bead type of each bead, or of those of one replica; None: all are the model's only type."""
+        return _openmmcg.get_types(self._number) or None
 
-    def setTypes(self, types: Sequence[int | str]) -> None:
-        """Give the bead type of each bead, or of each bead of one replica, by name or index."""
+    def setTypes(self, types: Sequence[int | str] | None) -> None:
+        """Give the bead type of each bead, or of each bead of one replica, by name or index; None: the only type."""
         known = {name: index for index, name in enumerate(self.getBeadTypes())}
-        indices = []
-        for bead, type_ in enumerate(types):
+        given = [] if types is None else list(types)
+        if types is not None and not given:
+            raise ValueError("types is empty: give the type of each bead; None means the model's only type")
+        for bead, type_ in enumerate(given):
             if isinstance(type_, str) and type_ not in known:
                 raise openmm.OpenMMException(
                     f"CGForce: bead {bead} has the unknown bead type '{type_}'; the model knows {', '.join(known)}"
                 )
-            indices.append(known[type_] if isinstance(type_, str) else int(type_))
-        _openmmcg.set_types(self._address, indices)
+        indices = [known[type_] if isinstance(type_, str) else type_ for type_ in given]
+        _openmmcg.set_types(self._number, integers(indices, "types"))
 
     @property
     def replicas(self) -> int:
         """How many copies of one system the beads are."""
-        return _openmmcg.get_replicas(self._address)
+        return _openmmcg.get_replicas(self._number)
 
     @replicas.setter
     def replicas(self, replicas: int) -> None:
-        _openmmcg.set_replicas(self._address, operator.index(replicas))
+        _openmmcg.set_replicas(self._number, operator.index(replicas))
 
     def replica_energies(self, context: openmm.Context) -> NDArray[np.float64]:
         """The energy of each replica ``[replicas]`` in kJ/mol, of this force at the present positions of a Context.
@@ -199,7 +224,7 @@ class CGForce(PluginForce):
         openmm.OpenMMException
             Where the Context does not hold this force.
         """
-        return _openmmcg.get_replica_energies(self._address, int(context.this))
+        return _openmmcg.get_replica_energies(self._number, int(context.this))
 
     def profile(self, context: openmm.Context, repeats: int = 20) -> list[KernelTime]:
         """Take the time of each kernel of the native engine, in an evaluation of energy and forces.
@@ -216,31 +241,35 @@ class CGForce(PluginForce):
         list of KernelTime
             In no order that means anything; empty where the TorchScript engine runs.
         """
-        return [KernelTime(*row) for row in _openmmcg.profile(self._address, int(context.this), repeats)]
+        return [KernelTime(*row) for row in _openmmcg.profile(self._number, int(context.this), repeats)]
 
     def setUsesPeriodicBoundaryConditions(self, periodic: bool) -> None:
         """Whether distances are those of the minimum image."""
-        _openmmcg.set_periodic(self._address, periodic)
+        _openmmcg.set_periodic(self._number, periodic)
 
     def getGlobalParameters(self) -> dict[str, float]:
         """The model's global parameters and their defaults."""
-        return _openmmcg.get_global_parameters(self._address)
+        return _openmmcg.get_global_parameters(self._number)
 
     def setGlobalParameterDefaultValue(self, name: str, value: float) -> None:
         """Set what a global parameter is in a new Context."""
-        _openmmcg.set_global_parameter_default(self._address, name, value)
+        _openmmcg.set_global_parameter_default(self._number, name, value)
 
     def getEnergyParameterDerivatives(self) -> list[str]:
         """The global parameters whose derivatives are computed."""
-        return _openmmcg.get_energy_parameter_derivatives(self._address)
+        return _openmmcg.get_energy_parameter_derivatives(self._number)
 
     def addEnergyParameterDerivative(self, name: str) -> None:
         """Ask for dE/d(name) in ``State.getEnergyParameterDerivatives()`` (TorchScript engine; Reference and CPU)."""
-        _openmmcg.add_energy_parameter_derivative(self._address, name)
+        _openmmcg.add_energy_parameter_derivative(self._number, name)
 
     def updateParametersInContext(self, context: openmm.Context) -> None:
-        """Let a Context that holds this force use the present model.
+        """Let a Context that holds this force use its present model and bead types.
 
-        Cutoff, bead types and global parameters must be those the Context was made with.
+        Raises
+        ------
+        openmm.OpenMMException
+            Where anything else is not as it was when the Context was made: contract, cutoff, engine, particles,
+            replicas, periodicity, global parameters, their defaults and derivatives. The Context stays as it is.
         """
-        _openmmcg.update_parameters_in_context(self._address, int(context.this))
+        _openmmcg.update_parameters_in_context(self._number, int(context.this))

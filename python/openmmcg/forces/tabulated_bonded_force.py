@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from openmmcg import _openmmcg
-from openmmcg.forces.plugin_force import PluginForce
+from openmmcg.forces.plugin_force import PluginForce, integers
 
 __all__ = ["TabulatedBondedForce"]
 
@@ -39,9 +40,9 @@ class TabulatedBondedForce(PluginForce):
     Notes
     -----
     On the platforms Reference and CPU the terms are computed in double precision on one thread; elsewhere OpenMM's
-    kernels for a ``CustomCompoundBondForce`` of the same energy compute them on the device. ``import openmmcg`` before
-    reading the XML of a System that holds one. ``system.getForce(i)`` gives a plain ``openmm.Force``;
-    :meth:`TabulatedBondedForce.of` turns it back.
+    kernels for a ``CustomCompoundBondForce`` of the same energy compute them on the device. A Context keeps the tables
+    and terms that it was made with. ``system.getForce(i)`` gives a plain ``openmm.Force``;
+    :meth:`TabulatedBondedForce.of` turns it back. A System deletes its forces: keep it for as long as you use them.
 
     Examples
     --------
@@ -67,17 +68,21 @@ class TabulatedBondedForce(PluginForce):
     """
 
     _is_at = staticmethod(_openmmcg.is_tabulated)
+    _assign = staticmethod(_openmmcg.assign_tabulated)
 
     def __init__(self, kind: str) -> None:
         super().__init__(_openmmcg.tabulated_xml(kind))
 
+    def _empty(self) -> TabulatedBondedForce:
+        return TabulatedBondedForce(self.getKind())
+
     def getKind(self) -> str:
         """``"bonds"``, ``"angles"`` or ``"dihedrals"``."""
-        return _openmmcg.get_kind(self._address)
+        return _openmmcg.get_kind(self._number)
 
     def getNumParticlesPerTerm(self) -> int:
         """2, 3 or 4."""
-        return _openmmcg.get_particles_per_term(self._address)
+        return _openmmcg.get_particles_per_term(self._number)
 
     def addTable(self, start: float, stop: float, energies: ArrayLike) -> int:
         """Add a table.
@@ -100,19 +105,19 @@ class TabulatedBondedForce(PluginForce):
         openmm.OpenMMException
             It is no such table.
         """
-        return _openmmcg.add_table(self._address, float(start), float(stop), np.asarray(energies, float))
+        return _openmmcg.add_table(self._number, float(start), float(stop), np.asarray(energies, float))
 
     def getNumTables(self) -> int:
         """How many tables were added."""
-        return _openmmcg.count_tables(self._address)
+        return _openmmcg.count_tables(self._number)
 
     def getTableParameters(self, index: int) -> tuple[float, float, NDArray[np.float64]]:
         """Start, stop and energies ``[K]`` of a table, as of `addTable`."""
-        return _openmmcg.get_table(self._address, index)
+        return _openmmcg.get_table(self._number, index)
 
     def setTableParameters(self, index: int, start: float, stop: float, energies: ArrayLike) -> None:
         """Replace a table, as of `addTable`; a Context that exists keeps those it was made with."""
-        _openmmcg.set_table(self._address, index, float(start), float(stop), np.asarray(energies, float))
+        _openmmcg.set_table(self._number, index, float(start), float(stop), np.asarray(energies, float))
 
     def addTerm(self, particles: Sequence[int], table: int) -> int:
         """Add a term.
@@ -134,16 +139,16 @@ class TabulatedBondedForce(PluginForce):
         openmm.OpenMMException
             The number of particles is not that of the kind, one is negative, or there is no such table.
         """
-        return _openmmcg.add_term(self._address, [int(particle) for particle in particles], table)
+        return _openmmcg.add_term(self._number, integers(particles, "particles"), operator.index(table))
 
     def getNumTerms(self) -> int:
         """How many terms were added."""
-        return _openmmcg.count_terms(self._address)
+        return _openmmcg.count_terms(self._number)
 
     def getTermParameters(self, index: int) -> tuple[list[int], int]:
         """Particles and table of a term, as of `addTerm`."""
-        return _openmmcg.get_term(self._address, index)
+        return _openmmcg.get_term(self._number, index)
 
     def setUsesPeriodicBoundaryConditions(self, periodic: bool) -> None:
         """Whether displacements between the particles of a term are those of the minimum image."""
-        _openmmcg.set_tabulated_periodic(self._address, periodic)
+        _openmmcg.set_tabulated_periodic(self._number, periodic)

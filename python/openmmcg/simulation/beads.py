@@ -50,7 +50,7 @@ def _types_of_force(system: openmm.System) -> BeadTypes | None:
             continue
         names, particles = network.getBeadTypes(), network.getParticles()
         everything = list(range(system.getNumParticles()))
-        if names and particles in ([], everything):
+        if names and particles in (None, everything):
             types = network.getTypes() or [0]
             return BeadTypes(types * (len(everything) // len(types)), names)
     return None

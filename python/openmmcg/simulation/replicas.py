@@ -96,7 +96,8 @@ def _replicate(force: openmm.Force, particles: int, replicas: int) -> openmm.For
             raise ValueError(f"the CGForce of the System has {network.replicas} replicas already; give one copy only")
         network.replicas = replicas
         chosen = network.getParticles()
-        network.setParticles(chosen + [particle + shift for shift in shifts for particle in chosen])
+        if chosen is not None:
+            network.setParticles(chosen + [particle + shift for shift in shifts for particle in chosen])
     elif isinstance(force, openmm.CMMotionRemover):
         raise ValueError(
             "a CMMotionRemover would couple replicas, since it removes the motion of all of them together; leave it "

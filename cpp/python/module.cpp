@@ -7,6 +7,7 @@
 #include "../bonded/TabulatedBondedForce.h"
 #include "../force/CGForce.h"
 #include "../neighbors/NeighborList.h"
+#include "../network/KernelSets.h"
 #include "openmm/Context.h"
 #include "openmm/OpenMMException.h"
 #include "openmm/serialization/XmlSerializer.h"
@@ -191,5 +192,7 @@ PYBIND11_MODULE(_openmmcg, module) {
     });
     module.def("neighbor_pairs", &neighborPairs, py::arg("positions"), py::arg("box").none(true), py::arg("cutoff"),
                py::arg("replicas") = 1);
+    module.def("get_kernel_set", &getKernelSet);
+    module.def("get_kernel_sets", &getKernelSets);
     addTabulatedBondedForce(module);
 }

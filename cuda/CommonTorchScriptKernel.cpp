@@ -56,6 +56,7 @@ void CommonTorchScriptKernel::initialize(ContextImpl& context, const ModelArchiv
     setModel(model);
     for (const auto& parameter : model.getDescription().globalParameters) parameters.push_back(parameter.name);
     ContextSelector selector(compute);
+    for (const std::string& name : settings.derivatives) compute.addEnergyParameterDerivative(name);
     compute.addForce(new BeadForceInfo(context.getSystem().getNumParticles(), settings.types, particles));
     const DeviceNeighborList::Settings listSettings{model.getDescription().cutoff, settings.replicas,
                                                     settings.periodic};
@@ -154,6 +155,8 @@ double CommonTorchScriptKernel::execute(ContextImpl& context, bool forces, bool 
         ContextSelector selector(compute);
         addForces->setArg(0, result.forces);
         addForces->execute(3 * beads, threads);
+        for (size_t i = 0; i < settings.derivatives.size(); i++)
+            compute.getEnergyParamDerivWorkspace()[settings.derivatives[i]] += result.derivatives[i];
     }
     return result.energy;
 }

@@ -3,9 +3,9 @@
 #include <string>
 #include <vector>
 
+#include "../model/ModelArchive.h"
 #include "../network/Work.h"
 #include "Export.h"
-#include "../model/ModelArchive.h"
 #include "openmm/Context.h"
 #include "openmm/Force.h"
 

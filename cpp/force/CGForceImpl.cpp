@@ -65,11 +65,6 @@ void CGForceImpl::initialize(ContextImpl& context) {
         settings.threads = std::max(1u, std::thread::hardware_concurrency());
     settings.derivatives = owner.getEnergyParameterDerivatives();
     hasReferenceData = platform.getName() == "CPU" || platform.getName() == "Reference";
-    if (!settings.derivatives.empty() && !hasReferenceData)
-        throw OpenMMException(
-            "CGForce: derivatives with respect to global parameters are available on the platforms Reference and CPU, "
-            "not on " +
-            platform.getName());
     if (settings.periodic) {
         Vec3 box[3];
         context.getPeriodicBoxVectors(box[0], box[1], box[2]);
@@ -82,6 +77,11 @@ void CGForceImpl::initialize(ContextImpl& context) {
         return;
     CustomCPPForceImpl::initialize(context);
     engine = createEngine();
+    if (!settings.derivatives.empty() && !hasReferenceData) {
+        derivativesKernel = platform.createKernel(AddDerivativesKernel::Name(), context);
+        derivativesKernel.getAs<AddDerivativesKernel>().initialize(settings.derivatives, result.derivatives,
+                                                                   owner.getForceGroup());
+    }
     if (!reason.empty())
         reportHostPath(model->getSource(), platform.getName(), reason);
 }
@@ -148,7 +148,12 @@ std::vector<int> CGForceImpl::chooseTypes(int beads) const {
 bool CGForceImpl::isNative() const {
     if (owner.getEngine() == "native" && !model->hasCompiledNetwork())
         model->fail("holds no compiled network, so the native engine cannot run it; choose engine=\"torchscript\"");
-    return model->hasCompiledNetwork() && owner.getEngine() != "torchscript";
+    const bool native = model->hasCompiledNetwork() && owner.getEngine() != "torchscript";
+    if (native && !settings.derivatives.empty())
+        model->fail(
+            "runs on the native engine, which has no derivatives with respect to global parameters; choose "
+            "engine=\"torchscript\"");
+    return native;
 }
 
 std::unique_ptr<Engine> CGForceImpl::createEngine() const {
@@ -215,7 +220,7 @@ double CGForceImpl::computeForce(ContextImpl& context, const std::vector<Vec3>& 
         std::fill(forces.begin(), forces.end(), Vec3());
         for (size_t i = 0; i < particles.size(); i++) forces[particles[i]] = result.forces[i];
     }
-    if (wantForces && !settings.derivatives.empty()) {
+    if (wantForces && hasReferenceData && !settings.derivatives.empty()) {
         auto* data = reinterpret_cast<ReferencePlatform::PlatformData*>(context.getPlatformData());
         for (size_t i = 0; i < settings.derivatives.size(); i++)
             (*data->energyParameterDerivatives)[settings.derivatives[i]] += result.derivatives[i];

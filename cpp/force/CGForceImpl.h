@@ -43,7 +43,7 @@ private:
     EngineSettings settings;
     std::vector<int> particles;      ///< empty: all
     std::unique_ptr<Engine> engine;  ///< null where the kernel computes
-    OpenMM::Kernel kernel;
+    OpenMM::Kernel kernel, derivativesKernel;
     std::vector<OpenMM::Vec3> beadPositions;
     OpenMM::Vec3 box[3];
     EngineResult result;

@@ -3,8 +3,8 @@
 #include <string>
 #include <vector>
 
-#include "../network/Work.h"
 #include "../model/ModelArchive.h"
+#include "../network/Work.h"
 #include "openmm/Vec3.h"
 
 namespace OpenMMCG {

@@ -44,7 +44,7 @@ TUNED = {
     "MALLOC_TRIM_THRESHOLD_": "8000000000",
 }
 NETWORKS = {"schnet": "SchNet", "gnn": "GNN", "painn": "PaiNN"}
-FOREIGN = ("OPENBLAS_CORETYPE",)  # would keep OpenBLAS from using what the processor has
+FOREIGN = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # would keep OpenBLAS from using what the processor has
 ENGINES = ("native", "torchscript", "torch-operators", "torch-export", "all-atom", "integrator")
 SECONDS_PER_MEASUREMENT = 4.0
 MOST_STEPS = 2000

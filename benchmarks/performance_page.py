@@ -153,7 +153,8 @@ def roofline_section() -> list[str]:
                 cells.append([row["network"], row["kernel"], number(row["ms"]), number(roofs[highest]), highest, share])
         units = {"operations": "Gflop/s", "memory": "GB/s from memory", "cache": "GB/s from the cache"}
         stated = ", ".join(f"{ceilings[name] / 1e9:.3g} {unit}" for name, unit in units.items())
-        lines += [f"{about(result)} Ceilings: {stated}.", ""]
+        choice = "".join(f" {name[0].upper()}{name[1:]}: {value}." for name, value in result["choice"].items())
+        lines += [f"{about(result)}{choice} Ceilings: {stated}.", ""]
         lines += table(["network", "kernel", "ms", "at the ceiling (ms)", "which", "share"], cells)
     return lines
 

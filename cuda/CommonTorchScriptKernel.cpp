@@ -55,6 +55,7 @@ void CommonTorchScriptKernel::initialize(ContextImpl& context, const ModelArchiv
     createEngine(model, settings);
     for (const auto& parameter : model.getDescription().globalParameters) parameters.push_back(parameter.name);
     ContextSelector selector(compute);
+    for (const std::string& name : settings.derivatives) compute.addEnergyParameterDerivative(name);
     info = new BeadForceInfo(context.getSystem().getNumParticles(), settings.types, particles);
     compute.addForce(info);
     const DeviceNeighborList::Settings listSettings{model.getDescription().cutoff, settings.replicas,
@@ -164,6 +165,8 @@ double CommonTorchScriptKernel::execute(ContextImpl& context, bool forces, bool 
         ContextSelector selector(compute);
         addForces->setArg(0, result.forces);
         addForces->execute(3 * beads, threads);
+        for (size_t i = 0; i < settings.derivatives.size(); i++)
+            compute.getEnergyParamDerivWorkspace()[settings.derivatives[i]] += result.derivatives[i];
     }
     return result.energy;
 }

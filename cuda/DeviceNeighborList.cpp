@@ -6,6 +6,7 @@
 
 #include "../cpp/neighbors/Capacity.h"
 #include "../cpp/neighbors/PeriodicBox.h"
+#include "../cpp/network/Kernels.h"
 #include "DeviceSources.h"
 #include "openmm/OpenMMException.h"
 
@@ -112,6 +113,7 @@ void DeviceNeighborList::createKernels() {
                                                   {"NUM_BEADS", std::to_string(beads)},
                                                   {"BEADS_PER_REPLICA", std::to_string(beads / settings.replicas)},
                                                   {"CUTOFF", compute.doubleToString(settings.cutoff, true)},
+                                                  {"COINCIDENCE", compute.doubleToString(coincidence, true)},
                                                   {"LIST_THREADS", std::to_string(listThreads)},
                                                   {"LANES", std::to_string(lanes)},
                                                   {"SORT_THREADS", std::to_string(sortThreads)},

@@ -1,6 +1,7 @@
 #pragma once
 #include <string>
 
+#include "CommonAddDerivativesKernel.h"
 #include "CommonCGForceKernel.h"
 #include "CommonTorchScriptKernel.h"
 #include "openmm/KernelFactory.h"
@@ -26,6 +27,8 @@ public:
         auto* compute = reinterpret_cast<OpenMM::ComputeContext*>(data->contexts[0]);
         if (name == CalcCGForceKernel::torchScriptName())
             return new CommonTorchScriptKernel(name, platform, *compute, createSharedDevice);
+        if (name == AddDerivativesKernel::Name())
+            return new CommonAddDerivativesKernel(name, platform, *compute);
         return new CommonCGForceKernel(name, platform, *compute);
     }
 
@@ -39,7 +42,8 @@ void registerFactory(const std::string& platformName, SharedDeviceFactory create
     for (int i = 0; i < OpenMM::Platform::getNumPlatforms(); i++) {
         OpenMM::Platform& platform = OpenMM::Platform::getPlatform(i);
         if (platform.getName() == platformName)
-            for (const std::string& kernel : {CalcCGForceKernel::Name(), CalcCGForceKernel::torchScriptName()})
+            for (const std::string& kernel :
+                 {CalcCGForceKernel::Name(), CalcCGForceKernel::torchScriptName(), AddDerivativesKernel::Name()})
                 platform.registerKernelFactory(kernel, new CGForceKernelFactory<ComputePlatform>(createSharedDevice));
     }
 }

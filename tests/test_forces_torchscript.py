@@ -1,5 +1,7 @@
 """The TorchScript engine: modules whose energies and forces are known in closed form."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import openmm
 import pytest
@@ -7,6 +9,7 @@ import torch
 from conftest import PLATFORMS, Case, difference, energy_and_forces, scatter, system_of
 
 from openmmcg import CGForce
+from openmmcg.model_file import describe_module, to_bytes
 
 BOX = np.array([[2.0, 0, 0], [0.4, 2.1, 0], [-0.6, 0.5, 2.2]])
 
@@ -21,6 +24,19 @@ class Wells(torch.nn.Module):
             d = d - torch.round(d[:, 1:2] / box[1, 1]) * box[1]
             d = d - torch.round(d[:, 0:1] / box[0, 0]) * box[0]
         return scale * ((0.36 - (d * d).sum(1)) ** 2).sum()
+
+
+class WellsOfTheHost(torch.nn.Module):
+    """Cannot be tried out on a device, where the first bead is at x = 0 then."""
+
+    def __init__(self):
+        super().__init__()
+        self.wells = Wells()
+
+    def forward(self, positions, box, types, rows, columns, scale):
+        if bool((positions[0, 0] == 0).item()):
+            raise ValueError("not here")
+        return self.wells(positions, box, types, rows, columns, scale)
 
 
 class Springs(torch.nn.Module):
@@ -72,28 +88,141 @@ def test_energy_and_forces_are_those_of_the_formula(platform):
     assert difference(forces, expected_forces) < 1e-5
 
 
-def test_a_float64_module_is_evaluated_in_float64():
-    module = Wells()
-    module.register_buffer("one", torch.ones(1, dtype=torch.float64))
+class Mixed(torch.nn.Module):
+    """E = Σ (k r)² + Σ w·r, with k in float64 and w in float32."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor([0.1, 0.2, 0.3]))
+        self.register_buffer("stiffness", torch.tensor(1 / 3, dtype=torch.float64))
+
+    def forward(self, positions):
+        return (self.stiffness * positions).square().sum() + (positions.to(self.weight.dtype) * self.weight).sum()
+
+
+class Numbers(torch.nn.Module):
+    """A parameter of one dtype and a buffer of another; no dtype is none."""
+
+    def __init__(self, parameter, buffer):
+        super().__init__()
+        if parameter is not None:
+            self.parameter = torch.nn.Parameter(torch.ones(2, dtype=parameter))
+        if buffer is not None:
+            self.register_buffer("buffer", torch.ones(2, dtype=buffer))
+
+    def forward(self, positions):
+        return (positions * positions).sum()
+
+
+def test_a_module_without_numbers_of_its_own_loses_no_digits():
     places = positions()
-    energy, forces = energy_and_forces(context(wells_force(module, periodic=True), places, "CPU"))
+    energy, forces = energy_and_forces(context(wells_force(periodic=True), places, "CPU"))
     expected_energy, expected_forces = wells(places, BOX, 1e4)
     assert energy == pytest.approx(expected_energy, rel=1e-12)
     assert difference(forces, expected_forces) < 1e-12
 
 
 @pytest.mark.parametrize("platform", ["Reference", "CPU"])
+def test_a_module_of_two_precisions_runs_as_it_is(platform):
+    places = positions(4)
+    weight = np.array([0.1, 0.2, 0.3], np.float32)
+    _, forces = energy_and_forces(context(CGForce(torch.jit.script(Mixed()), contract="plain"), places, platform, None))
+    assert np.abs(forces - (-2 / 9 * places - weight)).max() < 1e-15
+
+
+def test_a_precision_can_be_chosen():
+    places = positions(4)
+    for dtype, least, most in [("float64", 0, 1e-15), ("float32", 1e-10, 1e-6), ("keep", 0, 1e-15)]:
+        force = CGForce(torch.jit.script(Springs()), contract="plain", dtype=dtype)
+        error = abs(energy_and_forces(context(force, places, box=None))[0] / (places**2).sum() - 1)
+        assert least <= error < most
+
+
+@pytest.mark.parametrize(
+    ("parameter", "buffer", "expected"),
+    [
+        (torch.float32, torch.float32, "float32"),
+        (torch.float64, torch.float64, "float64"),
+        (torch.float32, torch.int64, "float32"),
+        (None, torch.float64, "float64"),
+        (torch.float32, torch.float64, "keep"),
+        (torch.float64, torch.float32, "keep"),
+        (torch.float16, None, "keep"),
+        (None, torch.int64, "keep"),
+    ],
+)
+def test_the_precision_is_that_of_all_numbers_of_the_module(parameter, buffer, expected):
+    description = describe_module(torch.jit.script(Numbers(parameter, buffer)), contract="plain")
+    assert description["dtype"] == expected
+
+
+def test_a_file_that_names_one_precision_for_a_module_of_two_still_runs():
+    """As they were written before "keep"."""
+    module = torch.jit.script(Mixed())
+    content = to_bytes(module, {**describe_module(module, contract="plain"), "dtype": "float32"})
+    places = positions(4)
+    _, forces = energy_and_forces(context(CGForce(content), places, box=None))
+    assert np.allclose(forces, -2 / 9 * places - [0.1, 0.2, 0.3], rtol=1e-5)
+
+
+class Detached(torch.nn.Module):
+    """E = Σ r², of which only one factor has a derivative."""
+
+    def forward(self, positions):
+        return (positions.detach() * positions).sum()
+
+
+class Differentiating(torch.nn.Module):
+    """E = Σ r² with forces that the module finds itself."""
+
+    def forward(self, positions):
+        places = positions.requires_grad_(True)
+        energy = (places * places).sum()
+        gradient = torch.autograd.grad([energy], [places])[0]
+        assert gradient is not None
+        return energy, -gradient
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_what_a_module_detaches_has_no_force(platform):
+    places = positions(4)
+    force = CGForce(torch.jit.script(Detached()), contract="plain")
+    context_ = context(force, places, platform, box=None)
+    for _ in range(3):  # TorchScript optimises by what it has seen in the first evaluations
+        energy, forces = energy_and_forces(context_)
+        assert energy == pytest.approx((places**2).sum(), rel=1e-6)
+        assert np.allclose(forces, -places, rtol=1e-6)
+
+
+def test_a_module_may_differentiate_by_itself():
+    places = positions(4)
+    force = CGForce(torch.jit.script(Differentiating()), contract="plain", outputs_forces=True)
+    assert np.allclose(energy_and_forces(context(force, places, box=None))[1], -2 * places, rtol=1e-12)
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
 def test_global_parameters_scale_the_energy_and_have_derivatives(platform):
-    force = wells_force(periodic=True)
+    assert_the_derivative_is_the_energy_over_the_scale(Wells(), platform)
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_a_module_that_runs_on_the_host_only_has_derivatives_everywhere(platform):
+    assert_the_derivative_is_the_energy_over_the_scale(WellsOfTheHost(), platform)
+
+
+def assert_the_derivative_is_the_energy_over_the_scale(module, platform):
+    force = wells_force(module, periodic=True)
     force.addEnergyParameterDerivative("scale")
+    force.setForceGroup(2)
     context_ = context(force, positions(), platform)
     for scale in (1e4, 2e4):
         context_.setParameter("scale", scale)
-        state = context_.getState(energy=True, parameterDerivatives=True)
+        for _ in range(2):  # derivatives of one evaluation are not added to those of another
+            state = context_.getState(energy=True, forces=True, parameterDerivatives=True)
         energy = state.getPotentialEnergy()._value
         assert energy == pytest.approx(wells(positions(), BOX, scale)[0], rel=1e-5)
-        # E is proportional to the parameter.
         assert state.getEnergyParameterDerivatives()["scale"] == pytest.approx(energy / scale, rel=1e-5)
+    assert not context_.getState(parameterDerivatives=True, groups={1}).getEnergyParameterDerivatives()["scale"]
 
 
 def test_the_plain_contract_of_openmm_torch_runs():
@@ -118,8 +247,7 @@ def test_an_exported_potential_runs_as_a_plain_module(potential, box, tmp_path):
         )
     ]
     assert results[0][0] == pytest.approx(results[1][0], rel=1e-5)
-    # The module takes positions in float32, as TorchForce gives them.
-    assert difference(results[0][1], results[1][1]) < 1e-4
+    assert difference(results[0][1], results[1][1]) < 3e-5
 
 
 def test_forces_that_the_module_returns_are_taken():
@@ -152,7 +280,7 @@ def test_a_module_with_an_operator_registered_from_python_runs_without_deadlock(
         context_.getIntegrator().step(3)
 
 
-def test_each_context_has_its_own_frozen_copy():
+def test_each_context_has_its_own_copy():
     module = Wells()
     module.factor = torch.nn.Parameter(torch.ones(()))
     scripted = torch.jit.script(module)
@@ -208,10 +336,94 @@ def test_the_native_engine_refuses_a_module_without_compiled_network():
         context(wells_force(periodic=True, engine="native"), positions())
 
 
-def test_parameter_derivatives_on_a_gpu_platform_are_refused():
-    if "OpenCL" not in PLATFORMS:
-        pytest.skip("there is no OpenCL here")
-    force = wells_force(periodic=True)
-    force.addEnergyParameterDerivative("scale")
-    with pytest.raises(openmm.OpenMMException, match="Reference and CPU"):
-        context(force, positions(), "OpenCL")
+class Picky(torch.nn.Module):
+    """Σ r²; the submodule that computes it refuses a first bead beyond a limit."""
+
+    def __init__(self, limit: float):
+        super().__init__()
+        self.inner = PickySprings(limit)
+
+    def forward(self, positions, box, types, rows, columns):
+        return self.inner(positions)
+
+
+class PickySprings(torch.nn.Module):
+    def __init__(self, limit: float):
+        super().__init__()
+        self.limit = limit
+
+    def forward(self, positions):
+        if bool((positions[0, 0] > self.limit).item()):
+            raise ValueError(f"a bead is beyond {self.limit}")
+        return (positions * positions).sum()
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_a_module_that_raises_is_an_error_and_everything_else_goes_on(platform):
+    inside, outside = positions(4), positions(4)
+    outside[0, 0] = 9
+    contexts = {
+        limit: context(CGForce(torch.jit.script(Picky(limit)), cutoff=0.6), inside, platform, box=None)
+        for limit in (5.0, 6.0)
+    }
+    for _ in range(2):
+        for limit, each in contexts.items():
+            each.setPositions(outside)
+            with pytest.raises(openmm.OpenMMException, match=f"a bead is beyond {limit:.0f}"):
+                energy_and_forces(each)
+            each.setPositions(inside)
+            assert energy_and_forces(each)[0] == pytest.approx((inside**2).sum(), rel=1e-6)
+
+
+def test_an_operator_of_python_that_raises_is_an_error():
+    @torch.library.custom_op("openmmcg_test::refuse", mutates_args=())
+    def refuse(x: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("this operator refuses")
+
+    class Refused(torch.nn.Module):
+        def forward(self, positions):
+            return torch.ops.openmmcg_test.refuse(positions).sum()
+
+    context_ = context(CGForce(torch.jit.script(Refused()), contract="plain"), positions(4), box=None)
+    for _ in range(2):
+        with pytest.raises(openmm.OpenMMException, match="this operator refuses"):
+            energy_and_forces(context_)
+
+
+def test_contexts_in_threads_leave_the_threads_of_torch_alone():
+    """Each is told by its platform how many it may use, and evaluates while the others do."""
+    seen = {1: set(), 2: set(), 3: set()}
+
+    @torch.library.custom_op("openmmcg_test::observe", mutates_args=())
+    def observe(x: torch.Tensor, expected: int) -> torch.Tensor:
+        seen[expected].add(torch.get_num_threads())
+        return x.clone()
+
+    observe.register_autograd(lambda ctx, gradient: (gradient, None))
+
+    class Observed(torch.nn.Module):
+        def __init__(self, threads: int):
+            super().__init__()
+            self.threads = threads
+
+        def forward(self, positions):
+            return (torch.ops.openmmcg_test.observe(positions, self.threads) * positions.detach()).sum()
+
+    before = torch.get_num_threads()
+    places = np.random.default_rng(3).random((20, 3))
+
+    def run(threads):
+        own = torch.get_num_threads()
+        force = CGForce(torch.jit.script(Observed(threads)), contract="plain")
+        context_ = Case("CPU", threads).context(system_of(force, beads=20), places)
+        for _ in range(100):
+            assert np.allclose(energy_and_forces(context_)[1], -places)
+        assert torch.get_num_threads() == own
+        return own
+
+    with ThreadPoolExecutor(6) as pool:
+        assert set(pool.map(run, [1, 2, 3] * 2)) == {before}
+    assert seen == {1: {1}, 2: {2}, 3: {3}}
+    assert torch.get_num_threads() == before
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == before

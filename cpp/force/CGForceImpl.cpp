@@ -119,6 +119,10 @@ CGForceImpl::Parts CGForceImpl::takeParts(ContextImpl& context) const {
         settings.threads = std::max(1u, std::thread::hardware_concurrency());
     settings.derivatives = owner.getEnergyParameterDerivatives();
     for (const std::string& name : settings.derivatives) owner.checkParameter(name);
+    if (taken.native && !settings.derivatives.empty())
+        taken.model->fail(
+            "runs on the native engine, which has no derivatives with respect to global parameters; choose "
+            "engine=\"torchscript\"");
     return taken;
 }
 
@@ -129,11 +133,6 @@ void CGForceImpl::initialize(ContextImpl& context) {
     std::iota(all.begin(), all.end(), 0);
     usesAllParticles = parts.particles == all;
     hasReferenceData = platform.getName() == "CPU" || platform.getName() == "Reference";
-    if (!parts.settings.derivatives.empty() && !hasReferenceData)
-        throw OpenMMException(
-            "CGForce: derivatives with respect to global parameters are available on the platforms Reference and CPU, "
-            "not on " +
-            platform.getName());
     for (ForceImpl* impl : context.getForceImpls()) {
         const auto names = impl->getKernelNames();
         hasBarostat |= std::count(names.begin(), names.end(), ApplyMonteCarloBarostatKernel::Name()) > 0;
@@ -145,6 +144,11 @@ void CGForceImpl::initialize(ContextImpl& context) {
         return;
     CustomCPPForceImpl::initialize(context);
     engine = createEngine(parts);
+    if (!parts.settings.derivatives.empty() && !hasReferenceData) {
+        derivativesKernel = platform.createKernel(AddDerivativesKernel::Name(), context);
+        derivativesKernel.getAs<AddDerivativesKernel>().initialize(parts.settings.derivatives, result.derivatives,
+                                                                   owner.getForceGroup());
+    }
     if (!reason.empty())
         reportHostPath(parts.model->getSource(), platform.getName(), reason);
 }
@@ -294,7 +298,7 @@ double CGForceImpl::computeForce(ContextImpl& context, const std::vector<Vec3>& 
         for (size_t i = 0; i < parts.particles.size(); i++) forces[parts.particles[i]] = result.forces[i];
     }
     const std::vector<std::string>& derivatives = parts.settings.derivatives;
-    if (wantForces && !derivatives.empty()) {
+    if (wantForces && hasReferenceData && !derivatives.empty()) {
         auto* data = reinterpret_cast<ReferencePlatform::PlatformData*>(context.getPlatformData());
         for (size_t i = 0; i < derivatives.size(); i++)
             (*data->energyParameterDerivatives)[derivatives[i]] += result.derivatives[i];

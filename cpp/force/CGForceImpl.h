@@ -50,7 +50,7 @@ private:
     const CGForce& owner;
     Parts parts;
     std::unique_ptr<Engine> engine;  ///< null where the kernel computes
-    OpenMM::Kernel kernel;
+    OpenMM::Kernel kernel, derivativesKernel;
     std::vector<OpenMM::Vec3> beadPositions;
     OpenMM::Vec3 box[3];
     EngineResult result;

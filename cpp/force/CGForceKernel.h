@@ -43,4 +43,21 @@ public:
     }
 };
 
+/** Adds derivatives that the host computed to those of a platform that works on a device of its own. */
+class AddDerivativesKernel : public OpenMM::KernelImpl {
+public:
+    static std::string Name() {
+        return "AddCGForceDerivatives";
+    }
+    AddDerivativesKernel(std::string name, const OpenMM::Platform& platform) : KernelImpl(name, platform) {
+    }
+    /**
+     * @param names       of global parameters
+     * @param values      dE/dλ of each, those of the present evaluation of forces whenever one is over
+     * @param forceGroup  with which they are computed
+     */
+    virtual void initialize(const std::vector<std::string>& names, const std::vector<double>& values,
+                            int forceGroup) = 0;
+};
+
 }  // namespace OpenMMCG

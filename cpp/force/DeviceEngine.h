@@ -31,6 +31,7 @@ struct DeviceRequest {
 struct DeviceResult {
     double energy = 0;                    ///< kJ/mol
     std::vector<double> replicaEnergies;  ///< kJ/mol
+    std::vector<double> derivatives;      ///< dE/dλ in the order of EngineSettings::derivatives; with the forces
     uint64_t forces = 0;                  ///< address of [beads, 3], kJ/mol/nm; valid until the next evaluation
     void* finished = nullptr;  ///< CUevent to wait for before forces are read or input is written; null: no need to
 };

@@ -180,8 +180,9 @@ void ModelArchive::readDescription() {
         if (description.beadTypes.empty())
             fail("names no bead types");
         description.dtype = json.value("dtype", "float32");
-        if (description.dtype != "float32" && description.dtype != "float64" && description.dtype != "any")
-            fail("has the unknown dtype '" + description.dtype + "' (known: float32, float64, any)");
+        if (description.dtype != "float32" && description.dtype != "float64" && description.dtype != "any" &&
+            description.dtype != "keep")
+            fail("has the unknown dtype '" + description.dtype + "' (known: float32, float64, any, keep)");
         description.outputsForces = json.value("outputs_forces", false);
         for (const auto& parameter : json.value("global_parameters", nlohmann::json::array()))
             description.globalParameters.push_back({parameter.at("name"), parameter.at("default")});

@@ -20,7 +20,7 @@ struct ModelDescription {
     std::string contract;  ///< "neighbor-list" or "plain"
     double cutoff = 0;     ///< nm; 0 for the plain contract
     std::vector<BeadType> beadTypes;
-    std::string dtype = "float32";  ///< "float32", "float64" or "any"
+    std::string dtype = "float32";  ///< "float32", "float64", "any" or "keep", see docs/model-contract.md
     bool outputsForces = false;
     std::vector<Parameter> globalParameters;
     std::vector<std::string> getTypeNames() const;

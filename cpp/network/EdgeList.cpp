@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 using OpenMM::Vec3;
 
@@ -47,8 +46,9 @@ void EdgeList<Real>::update(const NeighborList::Share& share, const std::vector<
     for (int e = 0; e < edges; e++) {
         const double x = displacement[0][e], y = displacement[1][e], z = displacement[2][e];
         const double r = std::sqrt(x * x + y * y + z * z);
-        const double inverse = 1 / std::max(r, std::numeric_limits<double>::min());
-        distance[e] = static_cast<Real>(r);
+        const bool coincide = r < coincidence;
+        const double inverse = coincide ? 0 : 1 / r;
+        distance[e] = coincide ? 0 : static_cast<Real>(r);
         direction[0][e] = static_cast<Real>(x * inverse);
         direction[1][e] = static_cast<Real>(y * inverse);
         direction[2][e] = static_cast<Real>(z * inverse);
@@ -101,7 +101,8 @@ void EdgeList<Real>::addForces(std::vector<Vec3>& forces) const {
                 // The derivative of a unit vector is what turns it, divided by the distance.
                 const Real* g = &directionGradient[3 * e];
                 const Vec3 turn(g[0], g[1], g[2]);
-                force += (turn - unit * unit.dot(turn)) / distance[e];
+                if (distance[e] != 0)
+                    force += (turn - unit * unit.dot(turn)) / distance[e];
             }
             total += force;
             if (e < middle[i - begin])

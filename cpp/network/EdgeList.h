@@ -38,7 +38,7 @@ private:
     std::vector<int> first, middle, neighbor, cell;
     std::vector<Real> distance, fraction, gradient;
     std::vector<double> displacement[3];
-    std::vector<Real> direction[3];       // unit vector from the bead to its neighbor
+    std::vector<Real> direction[3];       // unit vector from the bead to its neighbor; zero where they coincide
     std::vector<Real> directionGradient;  // empty where the network does not depend on directions
 };
 

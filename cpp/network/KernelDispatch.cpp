@@ -1,4 +1,8 @@
+#include <cstdlib>
+
+#include "KernelSets.h"
 #include "Kernels.h"
+#include "openmm/OpenMMException.h"
 
 namespace OpenMMCG {
 
@@ -12,26 +16,64 @@ OPENMMCG_DECLARE(Avx2)
 OPENMMCG_DECLARE(Avx512)
 #endif
 
+namespace {
+
+struct KernelSet {
+    std::string name;
+    const Kernels<float>& ofFloat;
+    const Kernels<double>& ofDouble;
+};
+
+/** The sets that this processor can run, the best one last. */
+const std::vector<KernelSet>& getSets() {
+    static const std::vector<KernelSet> sets = [] {
+        std::vector<KernelSet> found{{"baseline", kernelsFloatBaseline, kernelsDoubleBaseline}};
 #ifdef __x86_64__
-#define OPENMMCG_SELECT(kind)                                                                                     \
-    __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") \
-        ? kernels##kind##Avx512                                                                                   \
-        : (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? kernels##kind##Avx2                  \
-                                                                           : kernels##kind##Baseline)
-#else
-#define OPENMMCG_SELECT(kind) kernels##kind##Baseline
+        if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+            found.push_back({"avx2", kernelsFloatAvx2, kernelsDoubleAvx2});
+        if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+            __builtin_cpu_supports("avx512dq"))
+            found.push_back({"avx512", kernelsFloatAvx512, kernelsDoubleAvx512});
 #endif
+        return found;
+    }();
+    return sets;
+}
+
+const KernelSet& chooseSet() {
+    const char* chosen = std::getenv("OPENMMCG_KERNELS");
+    if (chosen == nullptr || *chosen == '\0')
+        return getSets().back();
+    std::string names;
+    for (const KernelSet& set : getSets()) {
+        if (set.name == chosen)
+            return set;
+        names += (names.empty() ? "" : ", ") + set.name;
+    }
+    throw OpenMM::OpenMMException("CGForce: OPENMMCG_KERNELS is '" + std::string(chosen) +
+                                  "'; this processor has the kernel sets " + names);
+}
+
+}  // namespace
 
 template <>
 const Kernels<float>& getKernels<float>() {
-    static const Kernels<float>& best = OPENMMCG_SELECT(Float);
-    return best;
+    return chooseSet().ofFloat;
 }
 
 template <>
 const Kernels<double>& getKernels<double>() {
-    static const Kernels<double>& best = OPENMMCG_SELECT(Double);
-    return best;
+    return chooseSet().ofDouble;
+}
+
+std::string getKernelSet() {
+    return chooseSet().name;
+}
+
+std::vector<std::string> getKernelSets() {
+    std::vector<std::string> names;
+    for (const KernelSet& set : getSets()) names.push_back(set.name);
+    return names;
 }
 
 }  // namespace OpenMMCG

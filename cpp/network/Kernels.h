@@ -11,6 +11,12 @@ constexpr int channelBlock = 16;
 constexpr int edgesAhead = 8;
 
 /**
+ * Beads nearer than this (nm) coincide: their distance counts as 0, and they have no direction and no force on
+ * each other.
+ */
+constexpr double coincidence = 1e-6;
+
+/**
  * The pairs of one thread's beads that are within the cutoff.
  *
  * A pair from first to middle is listed once and stands for both directions; from middle to the next first it is
@@ -24,7 +30,7 @@ struct Edges {
     const int* neighbor;       ///< the other bead; after the last edge `edgesAhead` more numbers of beads
     const int* cell;           ///< table cell in which the distance lies
     const Real* fraction;      ///< and where in the cell, 0 to 1
-    const Real* direction[3];  ///< unit vector from the bead to its neighbor
+    const Real* direction[3];  ///< unit vector from the bead to its neighbor; zero where they coincide
 };
 
 /** Tabulated filter: the coefficients of cubic splines, `stride` channels each. */
@@ -78,7 +84,7 @@ struct Kernels {
     void (*add)(int count, const Real* terms, Real* values);
 };
 
-/** The kernels for the best instruction set this processor has. */
+/** The kernels of getKernelSet(). */
 template <class Real>
 const Kernels<Real>& getKernels();
 

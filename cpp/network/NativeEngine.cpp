@@ -6,7 +6,6 @@
 #include "../neighbors/NeighborList.h"
 #include "../neighbors/Parallel.h"
 #include "NetworkEvaluator.h"
-#include "openmm/OpenMMException.h"
 
 using OpenMM::Vec3;
 
@@ -101,10 +100,6 @@ private:
 }  // namespace
 
 std::unique_ptr<Engine> createNativeEngine(const ModelArchive& model, const EngineSettings& settings) {
-    if (!settings.derivatives.empty())
-        model.fail(
-            "runs on the native engine, which has no derivatives with respect to global parameters; choose "
-            "engine=\"torchscript\"");
     const Program program{CompiledNetwork(model)};
     if (settings.doublePrecision)
         return std::make_unique<NativeEngine<double>>(program, settings);

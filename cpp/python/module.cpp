@@ -8,6 +8,7 @@
 #include "../force/CGForce.h"
 #include "../force/Plugin.h"
 #include "../neighbors/NeighborList.h"
+#include "../network/KernelSets.h"
 #include "openmm/Context.h"
 #include "openmm/OpenMMException.h"
 #include "openmm/serialization/XmlSerializer.h"
@@ -203,5 +204,7 @@ PYBIND11_MODULE(_openmmcg, module) {
     });
     module.def("neighbor_pairs", &neighborPairs, py::arg("positions"), py::arg("box").none(true), py::arg("cutoff"),
                py::arg("replicas") = 1);
+    module.def("get_kernel_set", &getKernelSet);
+    module.def("get_kernel_sets", &getKernelSets);
     addTabulatedBondedForce(module);
 }

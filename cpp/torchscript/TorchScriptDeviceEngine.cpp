@@ -63,6 +63,7 @@ public:
                                  energies);
         result.energy = energies.energy;
         result.replicaEnergies = energies.replicaEnergies;
+        result.derivatives = energies.derivatives;
         if (request.forces) {
             forces = forces.to(device, realType).contiguous();
             result.forces = addressOf(forces);

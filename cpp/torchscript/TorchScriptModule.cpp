@@ -9,31 +9,60 @@
 #include "InterpreterLock.h"
 #include "openmm/OpenMMException.h"
 
+// Of the libraries that libtorch was built with, where it was: a build without them has other threads, which we leave
+// alone.
+extern "C" {
+__attribute__((weak)) void omp_set_num_threads(int threads);
+__attribute__((weak)) int MKL_Set_Num_Threads_Local(int threads);
+}
+
 using OpenMM::OpenMMException;
 
 namespace OpenMMCG {
 
 namespace {
 
-/** Lets torch use this many threads, as the platform was told, and puts the user's setting back. */
+/**
+ * Lets torch use this many threads, as the platform was told, for what this thread asks of it.
+ *
+ * at::set_num_threads() would change that for the whole process; OpenMP and MKL keep a number for each thread as well.
+ */
 class TorchThreads {
 public:
-    explicit TorchThreads(int threads) : before(at::get_num_threads()) {
-        if (threads != before)
-            at::set_num_threads(threads);
-        changed = threads != before;
+    explicit TorchThreads(int threads) : before(at::get_num_threads()) {  // which sets a new thread's number
+        if (omp_set_num_threads != nullptr)
+            omp_set_num_threads(threads);
+        if (MKL_Set_Num_Threads_Local != nullptr)
+            mklBefore = MKL_Set_Num_Threads_Local(threads);
     }
     ~TorchThreads() {
-        if (changed)
-            at::set_num_threads(before);
+        if (omp_set_num_threads != nullptr)
+            omp_set_num_threads(before);
+        if (MKL_Set_Num_Threads_Local != nullptr)
+            MKL_Set_Num_Threads_Local(mklBefore);
     }
+    TorchThreads(const TorchThreads&) = delete;
+    TorchThreads& operator=(const TorchThreads&) = delete;
 
 private:
-    int before;
-    bool changed;
+    int before, mklBefore = 0;
 };
 
 }  // namespace
+
+/** Call a function; what it throws becomes an OpenMMException that says which module has this problem. */
+template <class Function>
+auto TorchScriptModule::explainErrors(const std::string& problem, const Function& function) const {
+    try {
+        return function();
+    } catch (const OpenMMException&) {
+        throw;
+    } catch (const c10::Error& error) {
+        fail(problem + "; libtorch says: " + error.what_without_backtrace());
+    } catch (const std::exception& error) {
+        fail(problem + "; libtorch says: " + error.what());
+    }
+}
 
 TorchScriptModule::TorchScriptModule(const ModelArchive& model, const EngineSettings& settings, torch::Device device)
     : source(model.getSource()), description(model.getDescription()), settings(settings), device(device) {
@@ -42,22 +71,17 @@ TorchScriptModule::TorchScriptModule(const ModelArchive& model, const EngineSett
             "finds its own pairs (the plain contract), so that replicas would see each other; run one replica, or use "
             "a model of the neighbor-list contract (docs/model-contract.md)");
     const ReleaseInterpreterLock release;
-    const bool isDouble = description.dtype == "float64" || (description.dtype == "any" && settings.doublePrecision);
-    dtype = isDouble ? torch::kFloat64 : torch::kFloat32;
-    positionType = description.dtype == "any" ? torch::kFloat64 : dtype;
-    try {
+    dtype = description.dtype == "float32" ? torch::kFloat32 : torch::kFloat64;
+    const std::string problem =
+        "cannot be loaded. If its operators are registered from Python, import the package "
+        "that does so before making the Context";
+    explainErrors(problem, [&] {
         std::istringstream stream(std::string(model.getBytes().begin(), model.getBytes().end()));
         module = torch::jit::load(stream, device);
-        convert();
+        prepareTensors();
         module.eval();
-        checkArguments();
-        module = torch::jit::freeze(module);
-    } catch (const c10::Error& error) {
-        model.fail(std::string("cannot be loaded as a TorchScript module. If its operators are registered from "
-                               "Python, import the package that does so before making the Context. libtorch "
-                               "says: ") +
-                   error.what_without_backtrace());
-    }
+    });
+    checkArguments();
     types = torch::tensor(std::vector<int64_t>(settings.types.begin(), settings.types.end()), torch::kInt64).to(device);
 }
 
@@ -65,29 +89,28 @@ torch::Tensor TorchScriptModule::evaluate(const Graph& graph, const std::vector<
                                           const Wanted& wanted, EngineResult& result) {
     const ReleaseInterpreterLock release;
     const TorchThreads threads(settings.threads);
-    try {
-        return compute(graph, parameters, wanted, result);
-    } catch (const OpenMMException&) {
-        throw;
-    } catch (const c10::Error& error) {
-        fail(std::string("could not be evaluated; libtorch says: ") + error.what_without_backtrace());
-    } catch (const std::exception& error) {
-        fail(std::string("could not be evaluated; libtorch says: ") + error.what());
-    }
+    return explainErrors("could not be evaluated", [&] { return compute(graph, parameters, wanted, result); });
 }
 
 void TorchScriptModule::fail(const std::string& problem) const {
     throw OpenMMException("CGForce: the TorchScript module of " + source + " " + problem);
 }
 
-/** Give parameters and buffers the chosen precision; Module::to() would convert integers as well. */
-void TorchScriptModule::convert() {
-    for (torch::Tensor tensor : module.parameters())
-        if (tensor.is_floating_point())
+/**
+ * Give parameters and buffers the precision that the model asks for (Module::to() would convert integers as well), and
+ * see that no gradient of them is computed. torch::jit::freeze() would make constants of them; but it drops detach(),
+ * so that forces would be others than those trained with.
+ */
+void TorchScriptModule::prepareTensors() {
+    const bool converts = description.dtype == "float32" || description.dtype == "float64" ||
+                          (description.dtype == "any" && settings.doublePrecision);
+    const auto prepare = [&](torch::Tensor tensor) {
+        tensor.set_requires_grad(false);
+        if (converts && tensor.is_floating_point())
             tensor.set_data(tensor.to(dtype));
-    for (torch::Tensor tensor : module.buffers())
-        if (tensor.is_floating_point())
-            tensor.set_data(tensor.to(dtype));
+    };
+    for (const torch::Tensor& tensor : module.parameters()) prepare(tensor);
+    for (const torch::Tensor& tensor : module.buffers()) prepare(tensor);
 }
 
 void TorchScriptModule::checkArguments() const {
@@ -111,10 +134,9 @@ void TorchScriptModule::checkArguments() const {
 torch::Tensor TorchScriptModule::compute(Graph graph, const std::vector<double>& values, const Wanted& wanted,
                                          EngineResult& result) {
     const bool differentiate = wanted.forces && (!description.outputsForces || !settings.derivatives.empty());
-    const torch::AutoGradMode mode(differentiate);
-    graph.positions = graph.positions.detach().to(positionType, false, true);
-    graph.box =
-        graph.box.defined() ? graph.box.to(positionType, false, true) : torch::empty({0}, graph.positions.options());
+    const torch::AutoGradMode mode(true);  // also where a module differentiates by itself
+    graph.positions = graph.positions.detach().to(dtype, false, true);
+    graph.box = graph.box.defined() ? graph.box.to(dtype, false, true) : torch::empty({0}, graph.positions.options());
     graph.types = types;
     if (wanted.forces && !description.outputsForces)
         graph.positions.requires_grad_(true);

@@ -43,7 +43,9 @@ public:
 
 private:
     [[noreturn]] void fail(const std::string& problem) const;
-    void convert();
+    template <class Function>
+    auto explainErrors(const std::string& problem, const Function& function) const;
+    void prepareTensors();
     void checkArguments() const;
     torch::Tensor compute(Graph graph, const std::vector<double>& parameters, const Wanted& wanted,
                           EngineResult& result);
@@ -61,7 +63,7 @@ private:
     ModelDescription description;
     EngineSettings settings;
     torch::Device device;
-    torch::ScalarType dtype, positionType;
+    torch::ScalarType dtype;  ///< of positions, box and global parameters
     torch::jit::Module module;
     torch::Tensor types;
 };

@@ -88,7 +88,7 @@ KERNEL void BOUNDS(CONVOLUTION_THREADS, 6) convolveAdjoint$NAME$(int capacity, G
                         g2 = yGradient[(j*3+2)*$COLUMNS$+column];
                 const $VALUE$ q0 = xj*gi[0]-xi[0]*g0, q1 = xj*gi[1]-xi[0]*g1, q2 = xj*gi[2]-xi[0]*g2;
                 const $VALUE$ a = edge.x*q0+edge.y*q1+edge.z*q2;
-                const $VALUE$ perLength = (1/fmax(edge.w, (real) 1e-30f))*filter;
+                const $VALUE$ perLength = (edge.w == 0 ? 0 : 1/edge.w)*filter;  // beads that coincide have no direction
                 const $VALUE$ radial = (slope-perLength)*a;
                 fx += edge.x*radial+perLength*q0;
                 fy += edge.y*radial+perLength*q1;

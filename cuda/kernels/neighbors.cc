@@ -338,8 +338,9 @@ KERNEL void findEdges(int evaluation, mixed radius, mixed4 boxX, mixed4 boxY, mi
             for (int k = 0; k < 32 && start+k*LANES < candidateCount; k++)
                 if (inside>>k&1) {
                     const mixed4 d = getDisplacement(i, start+k*LANES, capacity, candidates, positions, boxX, boxY, boxZ, &j);
-                    const mixed distance = sqrt(d.w);
-                    const mixed inverse = 1/fmax(distance, (mixed) 1e-30f);
+                    const mixed length = sqrt(d.w);
+                    const int coincide = (length < (mixed) COINCIDENCE);
+                    const mixed distance = (coincide ? 0 : length), inverse = (coincide ? 0 : 1/length);
                     neighbors[target] = j;
                     edges[target] = make_real4(d.x*inverse, d.y*inverse, d.z*inverse, distance);
                     target++;

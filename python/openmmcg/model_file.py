@@ -21,6 +21,7 @@ __all__ = ["FORMAT", "FORMAT_VERSION", "BeadType", "ModelFile", "describe_module
 
 FORMAT = "openmm-cg potential"
 FORMAT_VERSION = 1
+_DTYPES = ("float32", "float64", "keep")
 
 
 @dataclass(frozen=True)
@@ -138,14 +139,14 @@ def describe_module(
     bead_types: Sequence[str] = ("bead",),
     outputs_forces: bool = False,
     global_parameters: Mapping[str, float] | None = None,
+    dtype: str | None = None,
 ) -> dict[str, Any]:
     """The content of ``model.json`` for a TorchScript module of one's own.
 
     Parameters
     ----------
     module
-        Follows ``contract``, see docs/model-contract.md. Its dtype is that of its first floating-point parameter or
-        buffer, float32 where there is none.
+        Follows ``contract``, see docs/model-contract.md.
     cutoff
         In nm; for the contract ``"neighbor-list"``.
     contract
@@ -156,29 +157,33 @@ def describe_module(
         Whether the module returns ``(energy, forces)``.
     global_parameters
         Names and default values of what is passed after the other arguments.
+    dtype
+        ``"keep"``: parameters and buffers as they are, positions in float64. ``"float32"`` or ``"float64"``: all of
+        them in that precision. By default the one that all parameters and buffers have, and ``"keep"`` where they
+        differ or there are none, so that no number loses digits that the module has.
 
     Raises
     ------
     ValueError
         Where the arguments do not go together.
     """
-    import torch
-
     if contract not in ("neighbor-list", "plain"):
         raise ValueError(f"there is no contract '{contract}'; choose 'neighbor-list' or 'plain'")
     if contract == "neighbor-list" and not (cutoff is not None and cutoff > 0):
         raise ValueError("the contract 'neighbor-list' needs a positive cutoff in nm: cutoff=0.6, for example")
     if contract == "plain" and cutoff is not None:
         raise ValueError("the contract 'plain' has no cutoff: the module finds its pairs itself")
-    tensors = [*module.parameters(), *module.buffers()]
-    dtype = next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
-    if dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"the module's parameters are {dtype}; the engine runs float32 and float64")
+    if dtype is None:
+        tensors = [*module.parameters(), *module.buffers()]
+        found = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors if tensor.is_floating_point()}
+        dtype = found.pop() if found in ({"float32"}, {"float64"}) else "keep"
+    elif dtype not in _DTYPES:
+        raise ValueError(f"there is no dtype '{dtype}'; choose one of {', '.join(map(repr, _DTYPES))}")
     return {
         "contract": contract,
         **({"cutoff": float(cutoff)} if cutoff is not None else {}),
         "bead_types": [{"name": name, "mass": 0.0} for name in bead_types],
-        "dtype": str(dtype).removeprefix("torch."),
+        "dtype": dtype,
         "outputs_forces": outputs_forces,
         "global_parameters": [
             {"name": name, "default": float(value)} for name, value in (global_parameters or {}).items()

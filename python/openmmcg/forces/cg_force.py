@@ -68,8 +68,8 @@ class CGForce(PluginForce):
     engine
         ``"native"`` (needs a compiled network in the file), ``"torchscript"``, or ``"auto"``: native where possible.
     module_options
-        For a ``ScriptModule`` only: ``cutoff`` in nm, ``contract``, ``bead_types``, ``outputs_forces`` and
-        ``global_parameters`` as in :func:`openmmcg.model_file.describe_module`.
+        For a ``ScriptModule`` only: ``cutoff`` in nm, ``contract``, ``bead_types``, ``outputs_forces``,
+        ``global_parameters`` and ``dtype`` as in :func:`openmmcg.model_file.describe_module`.
 
     Raises
     ------

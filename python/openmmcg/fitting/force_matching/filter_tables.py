@@ -16,7 +16,13 @@ import torch
 from torch import Tensor
 
 from openmmcg.fitting.force_matching.pair_sums import convolve, multiply
-from openmmcg.potentials.networks import Filter, FilterConvolutionNetwork, activate, inner_product
+from openmmcg.potentials.networks import (
+    Filter,
+    FilterConvolutionNetwork,
+    activate,
+    distances_and_directions,
+    inner_product,
+)
 
 # Filters and their slopes are interpolated linearly, which is far more exact than training data are.
 _CELLS = 512
@@ -73,8 +79,8 @@ class _Forces:
         number_of_types: int,
         cutoff: float,
     ) -> None:
-        distances = displacements.square().sum(1, keepdim=True).sqrt()
-        self.distances, self.directions = distances, displacements / distances
+        lengths, self.directions = distances_and_directions(displacements)
+        self.distances = distances = lengths.unsqueeze(1)
         self.types, self.rows, self.columns = types, rows, columns
         self.number_of_types = number_of_types
         self.width = cutoff / _CELLS
@@ -95,7 +101,8 @@ class _Forces:
         while self._adjoints:
             self._adjoints.pop()()
         along = (self.direction_gradients * self.directions).sum(1, keepdim=True)
-        across = (self.direction_gradients - along * self.directions) / self.distances
+        inverses = self.distances.reciprocal().masked_fill(self.distances == 0, 0.0)
+        across = (self.direction_gradients - along * self.directions) * inverses
         gradients = self.slopes.unsqueeze(1) * self.directions + across
         forces = gradients.new_zeros(len(self.types), 3)
         return forces.index_add(0, self.rows, gradients).index_add(0, self.columns, -gradients)

@@ -11,6 +11,7 @@ from openmmcg.potentials.networks.primitives import (
     Readout,
     VectorConvolution,
     activate,
+    distances_and_directions,
     inner_product,
 )
 from openmmcg.potentials.networks.program import FilterConvolutionNetwork, Program
@@ -31,5 +32,6 @@ __all__ = [
     "SchNet",
     "VectorConvolution",
     "activate",
+    "distances_and_directions",
     "inner_product",
 ]

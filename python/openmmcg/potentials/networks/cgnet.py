@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from openmmcg.geometry.internal_coordinates import bonded_terms
 from openmmcg.geometry.scriptable import minimum_image
-from openmmcg.potentials.networks.primitives import Dense, Readout
+from openmmcg.potentials.networks.primitives import Dense, Readout, distances_and_directions
 
 if TYPE_CHECKING:
     from openmmcg.frames import Frames
@@ -204,7 +204,7 @@ class CGnet(nn.Module):
             From each bead to the next, nm.
         """
         places = torch.cat([torch.zeros_like(chain[:, :1]), torch.cumsum(chain, 1)], 1)
-        distances = _between(places, self.distances, 0).square().sum(2).sqrt()
+        distances, _ = distances_and_directions(_between(places, self.distances, 0))
         first = nn.functional.normalize(_between(places, self.angles, 0), dim=2)
         second = nn.functional.normalize(_between(places, self.angles, 1), dim=2)
         sine = _square_root(torch.linalg.cross(first, second).square().sum(2))

@@ -5,7 +5,14 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from openmmcg.potentials.networks.options import check_options, make_filter
-from openmmcg.potentials.networks.primitives import Convolution, Dense, Embedding, Filter, Readout
+from openmmcg.potentials.networks.primitives import (
+    Convolution,
+    Dense,
+    Embedding,
+    Filter,
+    Readout,
+    distances_and_directions,
+)
 from openmmcg.potentials.networks.program import Program, Value, describe_dense
 
 
@@ -95,7 +102,7 @@ class GNN(nn.Module):
 
     def forward(self, displacements: Tensor, types: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Energies of the beads, ``[N]``, kJ/mol; see `SchNet.forward`."""
-        distances = displacements.square().sum(1).sqrt()
+        distances, _ = distances_and_directions(displacements)
         features = self.embedding(types)
         for block in self.blocks:
             features = block(features, distances, rows, columns)

@@ -16,6 +16,7 @@ from openmmcg.potentials.networks.primitives import (
     Readout,
     VectorConvolution,
     activate,
+    distances_and_directions,
     inner_product,
 )
 from openmmcg.potentials.networks.program import Program, Value, describe_dense
@@ -201,8 +202,7 @@ class PaiNN(nn.Module):
 
     def forward(self, displacements: Tensor, types: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Energies of the beads, ``[N]``, kJ/mol; see `SchNet.forward`."""
-        distances = displacements.square().sum(1).sqrt()
-        directions = displacements / distances.unsqueeze(1)
+        distances, directions = distances_and_directions(displacements)
         scalars = self.embedding(types)
         vectors = torch.zeros(types.shape[0], 3, self.channels, dtype=scalars.dtype, device=scalars.device)
         for message, update in zip(self.messages, self.updates):  # noqa: B905 (TorchScript knows no strict)

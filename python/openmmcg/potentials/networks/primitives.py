@@ -34,6 +34,20 @@ def activate(values: Tensor, activation: str) -> Tensor:
     return values
 
 
+def distances_and_directions(displacements: Tensor) -> tuple[Tensor, Tensor]:
+    """Lengths ``[...]`` in nm and unit vectors ``[..., 3]`` of displacements ``[..., 3]``.
+
+    Beads nearer than 10⁻⁶ nm coincide: their distance counts as 0, and they have no direction (a zero vector) and no
+    force on each other, as all derivatives are zero. Without this, forces that turn a direction grow as ``1/r`` beyond
+    what OpenMM's numbers hold, and are not a number in the end.
+    """
+    squares = displacements.square().sum(-1)
+    coincide = squares < 1e-12  # so that what is not a number stays so
+    distances = squares.masked_fill(coincide, 1.0).sqrt()
+    directions = (displacements / distances.unsqueeze(-1)).masked_fill(coincide.unsqueeze(-1), 0.0)
+    return distances.masked_fill(coincide, 0.0), directions
+
+
 def inner_product(first: Tensor, second: Tensor) -> Tensor:
     """``y_i = Σ_d a_id ∘ b_id`` of two vectors, ``[N, 3, channels]`` to ``[N, channels]``."""
     return (first * second).sum(1)

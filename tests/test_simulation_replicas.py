@@ -342,6 +342,7 @@ def test_a_common_center_of_mass_is_not_taken_from_replicas(potential):
         potential.create_system(cg_topology("AB"), replicas=2, remove_center_of_mass_motion=True)
 
 
+@pytest.mark.slow
 def test_the_benchmark_prints_and_writes_what_it_measures(tmp_path):
     program = Path(__file__).resolve().parents[1] / "benchmarks" / "md_replicas.py"
     options = "--beads 10 --replicas 1 64 --channels 16 --blocks 1 --cutoff 0.8 --json rows.json"

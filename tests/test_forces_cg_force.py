@@ -53,6 +53,7 @@ def engine(request):
     return request.param
 
 
+@pytest.mark.pairwise("case", "engine")
 @pytest.mark.parametrize("options", NETWORKS.values(), ids=NETWORKS)
 def test_energy_and_forces_are_those_of_the_network(case, engine, box, options):
     potential = random_potential(3, **options)
@@ -64,17 +65,7 @@ def test_energy_and_forces_are_those_of_the_network(case, engine, box, options):
     assert difference(forces, expected_forces) < (1e-5 if case.is_double else 3e-5)
 
 
-@pytest.mark.parametrize("options", NETWORKS.values(), ids=NETWORKS)
-def test_the_two_engines_agree(case, box, options):
-    potential = random_potential(4, **options)
-    positions = scatter(BEADS, box)
-    results = [
-        energy_and_forces(case.context(cg_system(potential, positions, box, engine), positions)) for engine in ENGINES
-    ]
-    assert difference(results[0][0], results[1][0]) < 3e-5
-    assert difference(results[0][1], results[1][1]) < 3e-5
-
-
+@pytest.mark.pairwise("case", "engine")
 @pytest.mark.parametrize("network", KINDS)
 def test_forces_are_minus_the_gradient_of_the_energy(case, engine, box, network):
     potential = random_potential(network=network)
@@ -99,6 +90,7 @@ def test_forces_are_minus_the_gradient_of_the_energy(case, engine, box, network)
     assert difference(numerical, np.array(analytic)) < (1e-7 if case.is_double else 3e-5)
 
 
+@pytest.mark.pairwise
 @pytest.mark.parametrize("parity", [1, -1], ids=["rotation", "reflection"])
 @pytest.mark.parametrize("network", KINDS)
 def test_forces_turn_with_the_beads(case, engine, network, parity):
@@ -247,6 +239,7 @@ def test_what_a_context_cannot_take_over_is_refused(case, potential, change, mes
     assert difference(energy_and_forces(context)[1], before[1]) < 1e-6
 
 
+@pytest.mark.pairwise
 def test_xml_contains_all_that_is_needed(case, engine, potential, box):
     positions = scatter(70, box)
     particles = list(range(70))[::-1]

@@ -155,7 +155,7 @@ def test_labels_belong_to_their_frames_and_settings(client, tmp_path):
         (frames, {"charge": 1}, "charge"),
         (frames, {"engine": "wb97x-d3/def2-svp"}, "engine"),
     ):
-        with pytest.raises(ValueError, match=f"labels with other settings .*{name}"):
+        with pytest.raises(ValueError, match=f"labels with other inputs .*{name}"):
             label_frames(changed, path, elements=ELEMENTS, client=client, progress=False, **options)
     assert path.read_bytes() == content
     stranger = tmp_path / "stranger.h5"

@@ -11,10 +11,18 @@ from typing import Any
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[Path]:
     """Give a file to write, which takes the place of `path` when the block ends without an error.
 
     So at every moment `path` is the old file or the new one, complete. What an attempt that failed left is removed.
+
+    Parameters
+    ----------
+    path
+        The file to be.
+    durable
+        Whether it has to survive the machine's end as well, and not only that of the process. That takes some
+        milliseconds, too many for what is written several times a second.
 
     Raises
     ------
@@ -34,8 +42,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     unfinished = path.with_name(path.name + ".part")
     try:
         yield unfinished
-        with open(unfinished, "rb") as file:
-            os.fsync(file.fileno())
+        if durable:
+            with open(unfinished, "rb") as file:
+                os.fsync(file.fileno())
         os.replace(unfinished, path)
     except BaseException as error:
         unfinished.unlink(missing_ok=True)
@@ -48,13 +57,13 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file such that at every moment there is either the old one or the new one, complete."""
-    with replacing(path) as unfinished:
+def write_text(path: str | os.PathLike[str], text: str, *, durable: bool = True) -> None:
+    """Write a text file such that at every moment there is either the old one or the new one, see `replacing`."""
+    with replacing(path, durable=durable) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
 
 
-def write_json(path: str | os.PathLike[str], content: Any) -> None:
+def write_json(path: str | os.PathLike[str], content: Any, *, durable: bool = True) -> None:
     """As `write_text`, of what JSON can express.
 
     Raises
@@ -62,7 +71,7 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
     ValueError
         The content holds NaN or an infinite number, which JSON has no words for.
     """
-    write_text(path, json.dumps(content, indent=1, allow_nan=False))
+    write_text(path, json.dumps(content, indent=1, allow_nan=False), durable=durable)
 
 
 def read_json(path: str | os.PathLike[str], what: str) -> Any:

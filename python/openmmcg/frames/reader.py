@@ -264,7 +264,7 @@ class Frames:
         return COMPLETE_FRAMES in self._file
 
     @property
-    def content(self) -> Content:
+    def header(self) -> Content:
         """Everything in the file but the frames."""
         return Content(
             names=self.names,
@@ -276,6 +276,19 @@ class Frames:
             forces=self.has_forces,
             periodic=self.boxes is not None,
         )
+
+    def content(self) -> dict[str, Any]:
+        """What tells these frames apart from others, for `openmmcg.state.describe`; not where they lie."""
+        return {
+            "positions": self.positions,
+            "forces": self.forces if self.has_forces else None,
+            "boxes": self.boxes,
+            "types": self.types if "species" in self._particles else None,
+            "type_names": self.type_names if "species" in self._particles else None,
+            "masses": self.masses if "mass" in self._particles else None,
+            "bonds": self.bonds,
+            "temperature": self.temperature if TEMPERATURE in self._file else None,
+        }
 
     def _find_particles(self) -> h5py.Group:
         groups = self._file.get("particles")

@@ -229,7 +229,7 @@ def _check_agreement(path: Path, content: Content) -> None:
     with Frames(path) as frames:
         if not frames.is_resumable:
             raise ValueError(f"{path} was written by another program and cannot be continued; choose another path")
-        differences = content.differences(frames.content)
+        differences = content.differences(frames.header)
     if differences:
         raise ValueError(
             f"{path} cannot be continued: it differs in {', '.join(differences)} from what is to be written; "

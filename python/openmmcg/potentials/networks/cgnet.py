@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from openmmcg.geometry.internal_coordinates import bonded_terms
 from openmmcg.geometry.scriptable import minimum_image
+from openmmcg.potentials.networks.options import initial_weights
 from openmmcg.potentials.networks.primitives import Dense, Readout
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class CGnet(nn.Module):
         Size of the energy when training begins, kJ/mol.
     lipschitz_bound : float, optional
         Largest spectral norm of each layer's weights; by default there is no bound.
+    seed : int, optional
+        As of `SchNet`.
 
     Attributes
     ----------
@@ -90,6 +93,7 @@ class CGnet(nn.Module):
         layers: int = 5,
         energy_scale: float = 1.0,
         lipschitz_bound: float | None = None,
+        seed: int | None = 0,
     ) -> None:
         super().__init__()
         for name, value in {"channels": channels, "layers": layers, "energy_scale": energy_scale}.items():
@@ -121,10 +125,11 @@ class CGnet(nn.Module):
         features = len(self.feature_names)
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("deviation", torch.ones(features))
-        self.layers = nn.Sequential(
-            Dense(features, channels, "tanh"), *(Dense(channels, channels, "tanh") for _ in range(layers - 1))
-        )
-        self.readout = Readout(channels, energy_scale)
+        with initial_weights(seed):
+            self.layers = nn.Sequential(
+                Dense(features, channels, "tanh"), *(Dense(channels, channels, "tanh") for _ in range(layers - 1))
+            )
+            self.readout = Readout(channels, energy_scale)
         self.project()
 
     @classmethod

@@ -115,8 +115,8 @@ def mean_squared_displacement(
     Raises
     ------
     ValueError
-        For wrong shapes, positions that are not finite, boxes not in the reduced form, unequally spaced times, or a `maximum` that a block
-        does not reach.
+        For wrong shapes, positions that are not finite, boxes not in the reduced form, unequally spaced times, or a
+        `maximum` that a block does not reach.
 
     Examples
     --------

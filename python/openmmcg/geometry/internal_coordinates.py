@@ -17,8 +17,8 @@ FloatArray = NDArray[np.float64]
 # Frames computed at once.
 _CHUNK = 10_000
 
-# Standard deviation, nm or radians, below which a coordinate is rigid: what a constraint holds varies by its tolerance and
-# by rounding, the stiffest bonds of force fields by some 3e-3 nm.
+# Standard deviation, nm or radians, below which a coordinate is rigid: what a constraint holds varies by its tolerance
+# and by rounding, the stiffest bonds of force fields by some 3e-3 nm.
 RIGID = 1e-4
 
 
@@ -120,7 +120,8 @@ def bonded_terms(bonds: Iterable[Iterable[int]]) -> BondedTerms:
     >>> bonded_terms([(0, 1), (1, 2), (2, 3)])
     BondedTerms(bonds=[(0, 1), (1, 2), (2, 3)], angles=[(0, 1, 2), (1, 2, 3)], dihedrals=[(0, 1, 2, 3)])
     """
-    pairs = sorted({(min(pair), max(pair)) for pair in check_bonds([*bonds]).tolist()})
+    checked = check_bonds([list(bond) for bond in bonds])
+    pairs = sorted({(min(pair), max(pair)) for pair in checked.tolist()})
     neighbors: dict[int, list[int]] = {}
     for first, second in pairs:
         neighbors.setdefault(first, []).append(second)

@@ -1,10 +1,10 @@
 """Displacements to the nearest periodic image, in numpy; for TorchScript modules see `scriptable`.
 
-Boxes are three row vectors in OpenMM's reduced form: lower triangular, with a positive diagonal, and elements below it of
-at most half the diagonal element of their column. The image is found by `d -= c·round(d_z/c_z)`, then b, then a, as in
-OpenMM and in the plugin's kernels. What comes out shorter than half the smallest diagonal element is the shortest image,
-and the only one that short: every lattice vector is at least as long as that element. Beyond, the nearest image may be
-another one, or there may be two.
+Boxes are three row vectors in OpenMM's reduced form: lower triangular, with a positive diagonal, and elements below it
+of at most half the diagonal element of their column. The image is found by `d -= c·round(d_z/c_z)`, then b, then a, as
+in OpenMM and in the plugin's kernels. What comes out shorter than half the smallest diagonal element is the shortest
+image, and the only one that short: every lattice vector is at least as long as that element. Beyond, the nearest image
+may be another one, or there may be two.
 """
 
 from __future__ import annotations

@@ -124,8 +124,8 @@ class Mapping:
         types
             The names of the beads' types; by default the beads' names.
         masses
-            Of the atoms, amu, ``[atoms]``, or the `openmm.System` that has them, 0 for virtual sites; by default those of
-            the elements.
+            Of the atoms, amu, ``[atoms]``, or the `openmm.System` that has them, 0 for virtual sites; by default
+            those of the elements.
 
         Raises
         ------
@@ -182,8 +182,8 @@ class Mapping:
         types
             The names of the beads' types; by default the beads' names.
         masses
-            Of the atoms, amu, ``[atoms]``, or the `openmm.System` that has them, 0 for virtual sites; by default those of
-            the elements.
+            Of the atoms, amu, ``[atoms]``, or the `openmm.System` that has them, 0 for virtual sites; by default
+            those of the elements.
         """
         topology = openmm_topology(topology)
         groups = [[index] for index in atom_indices]
@@ -217,8 +217,8 @@ class Mapping:
         types
             The names of the beads' types; by default the beads' names.
         masses
-            Of the atoms, amu, ``[atoms]``, or the `openmm.System` that has them, 0 for virtual sites; by default those of
-            the elements.
+            Of the atoms, amu, ``[atoms]``, or the `openmm.System` that has them, 0 for virtual sites; by default
+            those of the elements.
         force_matrix
             ``[beads, atoms]``. By default a bead's force is the sum of the forces on its atoms where no
             atom is part of two beads, and otherwise :math:`(M M^T)^{-1} M`, the smallest matrix with
@@ -455,12 +455,11 @@ class _AtomMasses:
 
     def __init__(self, topology: app.Topology, masses: ArrayLike | openmm.System | None) -> None:
         self._atoms = list(topology.atoms())
+        known: Any = masses
         if masses is None:
             known = [np.nan if a.element is None else a.element.mass.value_in_unit(unit.dalton) for a in self._atoms]
         elif isinstance(masses, openmm.System):
             known = [masses.getParticleMass(i).value_in_unit(unit.dalton) for i in range(masses.getNumParticles())]
-        else:
-            known = masses
         self._masses = np.asarray(known, np.float64)
         if self._masses.shape != (len(self._atoms),):
             raise ValueError(

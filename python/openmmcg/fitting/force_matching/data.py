@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from openmmcg._openmmcg import neighbor_pairs
 from openmmcg.frames import Frames
-from openmmcg.geometry.scriptable import minimum_image
+from openmmcg.geometry.minimum_image import minimum_image
 from openmmcg.potentials.priors import Prior, PriorForces
 
 _FEWEST_TO_COMPARE = 10  # frames
@@ -117,9 +117,7 @@ class ForceDataset(Dataset):
                 rows, columns = _chain(len(positions)) if cutoff is None else neighbor_pairs(positions, box, cutoff)
             except ValueError as error:
                 raise ValueError(f"frame {frames.indices[index]} of {frames.path}: {error}") from error
-            separation = positions[columns] - positions[rows]
-            if box is not None:
-                separation = minimum_image(torch.from_numpy(separation), torch.tensor(box)).numpy()
+            separation = minimum_image(positions[columns] - positions[rows], box)
             delta = force - prior_forces(positions, box)
             displacements.append(separation.astype(np.float32))
             pairs.append(np.stack([rows, columns]).astype(np.int32))

@@ -18,7 +18,7 @@ def describe_system(system: openmm.System) -> dict[str, Any]:
     """All that a System's XML says, potential's weights included, as columns that a later version can compare.
 
     Each Force, and the System without them, is a section. A column of a section is all values of one attribute, in
-    their order: ``Bonds/Bond@k`` are the force constants of a HarmonicBondForce, ``Bonds/Bond#`` the number of bonds.
+    their order: ``Bonds/Bond@k`` are the force constants of a HarmonicBondForce, ``Bonds/Bond#`` their number.
 
     Returns
     -------

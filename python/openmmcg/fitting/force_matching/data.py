@@ -249,7 +249,7 @@ def _nearest_distance(positions: NDArray[np.float64], box: NDArray[np.float64] |
     some = positions[:most]
     displacements = some[:, None] - some
     if box is not None:
-        displacements = minimum_image(torch.from_numpy(displacements), torch.tensor(box)).numpy()
+        displacements = minimum_image(displacements, box)
     distances = np.linalg.norm(displacements, axis=2)
     np.fill_diagonal(distances, np.inf)
     return float(np.median(distances.min(1)))

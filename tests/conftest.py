@@ -1,6 +1,8 @@
 """What tests share: potentials with random weights, boxes of every shape, Contexts on every platform."""
 
 import copy
+import itertools
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +54,33 @@ class Case:
         return context
 
 
+def pytest_collection_modifyitems(config, items):
+    """Of a test marked `pairwise`, run so many of its cases that any two values of its parameters meet in one.
+
+    Parameters that the marker names count as one, whose values are all their combinations.
+    """
+    cases = defaultdict(list)
+    for item in items:
+        if marker := item.get_closest_marker("pairwise"):
+            together = {name: "+".join(marker.args) for name in marker.args}
+            values = defaultdict(tuple)
+            for name, value in item.callspec.params.items():
+                values[together.get(name, name)] += (id(value),)
+            pairs = set(itertools.combinations(values.items(), 2))
+            cases[item.parent, item.originalname].append((item, pairs))
+    dropped = set()
+    for all_cases in cases.values():
+        met = Counter()
+        while any(pairs - met.keys() for _, pairs in all_cases):
+            # Of those with as many new meetings, the one whose other meetings were the fewest spreads them evenly.
+            chosen = max(all_cases, key=lambda case: (len(case[1] - met.keys()), -sum(met[pair] for pair in case[1])))
+            met.update(chosen[1])
+            all_cases.remove(chosen)
+        dropped |= {item for item, _ in all_cases}
+    config.hook.pytest_deselected(items=list(dropped))
+    items[:] = [item for item in items if item not in dropped]
+
+
 CASES = [Case("Reference"), Case("CPU", 1), Case("CPU", 2), *map(Case, GPU_PLATFORMS)]
 
 
@@ -71,8 +100,8 @@ NETWORKS = {"schnet": SchNet, "gnn": GNN, "painn": PaiNN}
 def random_network(types, *, network="schnet", **options):
     """A network that nobody trained, with forces of a liquid's size."""
     neighbors = {"schnet": 1, "gnn": 1, "painn": 10}[network]
-    options = {"channels": 24, "blocks": 2, "cutoff": 0.6, "neighbors": neighbors, "energy_scale": 5.0, **options}
-    return NETWORKS[network](types=types, **options)
+    defaults = {"channels": 24, "blocks": 2, "cutoff": 0.6, "neighbors": neighbors, "energy_scale": 5.0, "seed": None}
+    return NETWORKS[network](types=types, **{**defaults, **options})
 
 
 def random_potential(seed=0, *, bead_types=(("A", 20.0), ("B", 30.0)), priors=(), **options) -> CGPotential:

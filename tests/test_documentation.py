@@ -38,11 +38,13 @@ def workflow(tmp_path_factory):
     return directory
 
 
+@pytest.mark.slow
 def test_the_readme_goes_from_atoms_to_a_running_model(workflow):
     for name in ("atoms.h5md", "beads.h5md", "water.pt", "cg.h5md"):
         assert (workflow / name).stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_the_first_example_of_the_readme_uses_that_model(workflow):
     example = code_blocks("python")[0]
     before = """
@@ -56,6 +58,7 @@ topology = cg_topology(["W"] * 50, np.eye(3) * 2)
     assert int(run("example.py", cwd=workflow)) >= 4
 
 
+@pytest.mark.slow
 def test_the_readme_runs_replicas_of_that_model(workflow):
     (example,) = (block for block in code_blocks("python") if "replicas" in block)
     (workflow / "replicas.py").write_text(example)
@@ -66,7 +69,7 @@ def test_the_readme_runs_replicas_of_that_model(workflow):
 
 def test_the_shell_commands_of_the_readme_exist():
     commands = [line for block in code_blocks("sh") for line in block.strip().splitlines()]
-    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     for command in commands:
         program, *arguments = command.split()
         assert (program == "make" and arguments[0] in targets) or (program == "pip" and arguments[0] == "install")
@@ -79,6 +82,7 @@ def test_every_docstring_example_runs(tmp_path):
     assert int(re.search(r"(\d+) passed", output)[1]) > 10
 
 
+@pytest.mark.slow
 def test_the_water_example_runs_and_resumes(tmp_path):
     example = ROOT / "examples" / "water.py"
     run(example, "--quick", "--directory", tmp_path / "demo", cwd=tmp_path)
@@ -104,6 +108,7 @@ def test_the_water_example_runs_and_resumes(tmp_path):
     assert again["force_rmse_kcal_mol_A"] == pytest.approx(summary["force_rmse_kcal_mol_A"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_alanine_example_runs_and_resumes(tmp_path):
     example, directory = ROOT / "examples" / "alanine_dipeptide.py", tmp_path / "alanine"
     output = run(example, "--quick", "--directory", directory, cwd=tmp_path)
@@ -120,6 +125,7 @@ def test_the_alanine_example_runs_and_resumes(tmp_path):
     assert frames == {path: path.stat().st_mtime_ns for path in directory.glob("*.h5md")}
 
 
+@pytest.mark.slow
 def test_the_chignolin_example_runs(tmp_path):
     directory = tmp_path / "chignolin"
     run(ROOT / "examples" / "chignolin.py", "--quick", "--directory", directory, cwd=tmp_path)
@@ -130,6 +136,7 @@ def test_the_chignolin_example_runs(tmp_path):
     assert (directory / "report.html").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_the_bithiophene_example_runs(tmp_path):
     directory = tmp_path / "bithiophene"
     output = run(
@@ -154,6 +161,7 @@ def test_the_bithiophene_example_runs(tmp_path):
     assert all(f"Figure {number}: " in page for number in range(2, 8))
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_boltzmann_inversion_runs(tmp_path):
     molecule = organic_molecule(BITHIOPHENE)
     sample(
@@ -178,6 +186,7 @@ def test_the_benchmark_of_boltzmann_inversion_runs(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_peptide_replicas_runs(tmp_path):
     options = "--replicas 4 --channels 16 --threads 1"
     program = ROOT / "benchmarks" / "peptide_replicas.py"
@@ -187,6 +196,7 @@ def test_the_benchmark_of_peptide_replicas_runs(tmp_path):
     assert re.search(r"ratio \d+\.\d", output)
 
 
+@pytest.mark.slow
 def test_the_water_benchmark_writes_what_it_prints(tmp_path):
     result = tmp_path / "rows.json"
     options = "--beads 10 --cutoff 0.6 --channels 16 --threads 1 --engines native torchscript torch-operators"
@@ -198,6 +208,7 @@ def test_the_water_benchmark_writes_what_it_prints(tmp_path):
         assert f"{row['ms_per_step']:.3f}" in output
 
 
+@pytest.mark.slow
 def test_the_roofline_tells_of_every_kernel(tmp_path):
     options = "--beads 300 --channels 16 --repeats 1"
     output = run(ROOT / "benchmarks" / "roofline.py", *options.split(), "--json", tmp_path / "r.json", cwd=tmp_path)
@@ -206,6 +217,7 @@ def test_the_roofline_tells_of_every_kernel(tmp_path):
     assert all(row["kernel"] in output and row["ms"] > 0 for row in rows)
 
 
+@pytest.mark.slow
 def test_the_drift_benchmark_runs(workflow, tmp_path):
     program = ROOT / "benchmarks" / "nve_drift.py"
     output = run(

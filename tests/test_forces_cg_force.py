@@ -42,6 +42,7 @@ def engine(request):
     return request.param
 
 
+@pytest.mark.pairwise("case", "engine")
 @pytest.mark.parametrize("options", NETWORKS.values(), ids=NETWORKS)
 def test_energy_and_forces_are_those_of_the_network(case, engine, box, options):
     potential = random_potential(3, **options)
@@ -53,17 +54,7 @@ def test_energy_and_forces_are_those_of_the_network(case, engine, box, options):
     assert difference(forces, expected_forces) < (1e-5 if case.is_double else 3e-5)
 
 
-@pytest.mark.parametrize("options", NETWORKS.values(), ids=NETWORKS)
-def test_the_two_engines_agree(case, box, options):
-    potential = random_potential(4, **options)
-    positions = scatter(BEADS, box)
-    results = [
-        energy_and_forces(case.context(cg_system(potential, positions, box, engine), positions)) for engine in ENGINES
-    ]
-    assert difference(results[0][0], results[1][0]) < 3e-5
-    assert difference(results[0][1], results[1][1]) < 3e-5
-
-
+@pytest.mark.pairwise("case", "engine")
 @pytest.mark.parametrize("network", KINDS)
 def test_forces_are_minus_the_gradient_of_the_energy(case, engine, box, network):
     potential = random_potential(network=network)
@@ -88,6 +79,7 @@ def test_forces_are_minus_the_gradient_of_the_energy(case, engine, box, network)
     assert difference(numerical, np.array(analytic)) < (1e-7 if case.is_double else 3e-5)
 
 
+@pytest.mark.pairwise
 @pytest.mark.parametrize("parity", [1, -1], ids=["rotation", "reflection"])
 @pytest.mark.parametrize("network", KINDS)
 def test_forces_turn_with_the_beads(case, engine, network, parity):
@@ -171,6 +163,7 @@ def test_new_weights_must_have_the_same_cutoff(potential):
         force.updateParametersInContext(context)
 
 
+@pytest.mark.pairwise
 def test_xml_contains_all_that_is_needed(case, engine, potential, box):
     positions = scatter(70, box)
     particles = list(range(70))[::-1]

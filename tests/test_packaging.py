@@ -14,6 +14,7 @@ from conftest import GPU_PLATFORMS
 
 from openmmcg import CGForce
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[1]
 
 RUN = """

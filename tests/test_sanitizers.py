@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import random_potential
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -56,6 +56,7 @@ def one_by_one(case, potential, configurations, box, engine):
     return energies_of_copies(case, system, configurations)
 
 
+@pytest.mark.pairwise("case", "engine")
 def test_energy_and_forces_are_those_of_the_single_systems(case, engine, box, configurations, potential):
     energies, forces = one_by_one(case, potential, configurations, box, engine)
     force = force_of(potential, box, engine)
@@ -223,6 +224,7 @@ def test_energies_of_replicas_need_a_context_of_the_force(potential):
 # Whole Systems of replicas.
 
 
+@pytest.mark.pairwise
 def test_a_system_of_replicas_is_the_sum_of_single_systems(case, box, configurations, potential_with_prior):
     topology = bonded_topology(TYPES, box)
     single = potential_with_prior.create_system(topology, remove_center_of_mass_motion=False)

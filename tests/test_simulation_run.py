@@ -232,6 +232,44 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch
         assert read_log(parts)[column] == pytest.approx(values, rel=1e-9), column
 
 
+@pytest.mark.parametrize("calls", [1, 3, 5, 6])  # of the start, parts of the equilibration, and the first frame
+def test_an_interrupted_equilibration_goes_on(tmp_path, monkeypatch, calls):
+    whole, parts = tmp_path / "whole.h5", tmp_path / "parts.h5"
+    options = {"ensemble": "NVE", "equilibration": 0.45, "duration": 0.3}
+    short_run(whole, **options)
+    steps, made = [], []
+    original = openmmcg.simulation.resumable.run.write_checkpoint
+
+    def interrupted(path, checkpoint):
+        original(path, checkpoint)
+        made.append(checkpoint)
+        if len(made) == calls:
+            raise Interruption
+
+    with monkeypatch.context() as patch:
+        patch.setattr(openmmcg.simulation.resumable.run, "write_checkpoint", interrupted)
+        with pytest.raises(Interruption):
+            short_run(parts, **options)
+    integrate = openmm.VerletIntegrator.step
+    monkeypatch.setattr(openmm.VerletIntegrator, "step", lambda self, n: steps.append(n) or integrate(self, n))
+    short_run(parts, **options)
+    # What had been done is not done again: 225 steps before the frames, 150 for them.
+    assert sum(steps) == 375 - [0, 50, 100, 150, 200, 225, 275][calls - 1]
+    assert positions_of(parts) == pytest.approx(positions_of(whole), abs=1e-6)
+    with Frames(parts) as frames:
+        assert frames.times == pytest.approx(0.1 * np.arange(1, 4))
+
+
+def test_a_start_that_is_minimised_is_where_forces_are_small(tmp_path):
+    system = trap(beads=5, stiffness=1e5)
+    start = np.full((5, 3), 0.1)
+    options = {"duration": 0.002, "interval": 0.002, "platform": "Reference", "progress": False, "temperature": 1.0}
+    run(system, start, None, tmp_path / "trap.h5", minimisation=0.1, **options)
+    assert np.abs(positions_of(tmp_path / "trap.h5")).max() < 1e-3
+    with pytest.raises(UnstableSimulationError):
+        run(system, start, None, tmp_path / "other.h5", **options | {"duration": 0.02})
+
+
 def test_a_longer_duration_makes_a_run_longer_with_other_noise(tmp_path):
     path = tmp_path / "trap.h5"
     system = trap(beads=100)
@@ -430,6 +468,9 @@ def test_overlapping_beads_are_refused_before_anything_is_written(tmp_path):
         ({"platform": "CPU", "threads": 0}, "threads must be at least 1"),
         ({"types": [0, 1]}, "2 bead types for 20 particles"),
         ({"types": [1] * 20}, "bead type 1 has no name"),
+        ({"types": [0.9] * 20}, "bead types are whole numbers, indices into type_names, not 0.9"),
+        ({"minimisation": 0.0}, "minimisation must be a positive force"),
+        ({"box": np.full((2, 3, 3), 1.0)}, "there are 2 boxes, but one of the system"),
     ],
 )
 def test_bad_arguments_are_refused_before_anything_is_written(tmp_path, changes, message):

@@ -172,9 +172,11 @@ def lock(file: Path, what: str) -> Iterator[None]:
             break
         os.close(descriptor)
     try:
-        os.ftruncate(descriptor, 0)
         since = datetime.now().isoformat(" ", "seconds")
-        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}, since {since},".encode())
+        # For whoever has to wait. On a full disk the lock holds without.
+        with suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}, since {since},".encode())
         yield
     finally:
         file.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmmcg.simulation.resumable.record import Record
-from openmmcg.state import write_text
+from openmmcg.state import append, write_text
 
 _HEADER = "time_ps,potential_energy_kJ_mol,kinetic_energy_kJ_mol,temperature_K"
 
@@ -54,17 +54,10 @@ def append_to_log(path: str | Path, record: Record) -> None:
     Raises
     ------
     OSError
-        It could not be written, for example for want of space. Part of it may be there.
+        It could not be written, for example for want of space; the error names the file.
     """
     file = log_path(path)
-    try:
-        with open(file, "a", encoding="utf-8") as log:
-            log.write((f"{_HEADER}\n" if log.tell() == 0 else "") + f"{_line(record)}\n")
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            f"{file} could not be written ({error.strerror or error}); its lines before are kept. Make room and repeat",
-        ) from error
+    append(file, ("" if file.exists() else f"{_HEADER}\n") + f"{_line(record)}\n")
 
 
 def replace_log(path: str | Path, lines: Sequence[str], last: Record) -> None:

@@ -205,7 +205,7 @@ class ResumableRun:
             warnings.warn(
                 f"replica {each.replica} of {self.path.name} became unstable ({each.reason}) and is dropped; its "
                 f"{each.frames} frames are kept, and the other {left} go on",
-                stacklevel=2,
+                stacklevel=5,
             )
         return checkpoint
 

@@ -470,7 +470,6 @@ def test_overlapping_beads_are_refused_before_anything_is_written(tmp_path):
         ({"types": [1] * 20}, "bead type 1 has no name"),
         ({"types": [0.9] * 20}, "bead types are whole numbers, indices into type_names, not 0.9"),
         ({"minimisation": 0.0}, "minimisation must be a positive force"),
-        ({"box": np.full((2, 3, 3), 1.0)}, "there are 2 boxes, but one of the system"),
     ],
 )
 def test_bad_arguments_are_refused_before_anything_is_written(tmp_path, changes, message):

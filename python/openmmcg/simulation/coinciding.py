@@ -45,9 +45,8 @@ def check_coinciding(system: openmm.System, positions: NDArray[np.float64], box:
     ValueError
         The error names the first such pair, its distance and the force.
     """
-    moving = np.array([system.getParticleMass(i) > 0 * unit.dalton for i in range(system.getNumParticles())])
-    near = np.flatnonzero(moving)
-    near = near[_have_neighbors(positions[near], box)]
+    near = np.flatnonzero(_have_neighbors(positions, box))
+    near = near[[system.getParticleMass(int(particle)) > 0 * unit.dalton for particle in near]]
     if len(near) == 0:
         return
     for interaction in _interactions(system):

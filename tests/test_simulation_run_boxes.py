@@ -3,7 +3,7 @@
 import numpy as np
 import openmm
 import pytest
-from conftest import energy_and_forces, system_of
+from conftest import GPU_PLATFORMS, energy_and_forces, system_of
 
 from openmmcg.frames import Frames
 from openmmcg.simulation import read_log, read_result, run
@@ -88,6 +88,24 @@ def test_frames_of_changing_boxes_are_starts(tmp_path):
         short_run(tmp_path / "all.h5md", frames.positions[::3], frames.boxes[::3])
         for number, box in enumerate(frames.boxes[::3]):
             assert np.array_equal(frames_of(tmp_path / f"all.{number}.h5md")[1][-1], box)
+
+
+def test_the_cutoff_is_compared_with_the_box_of_the_run(tmp_path):
+    system = fluid()
+    system.setDefaultPeriodicBoxVectors(*np.eye(3))  # too small for it
+    options = {"duration": 0.1, "interval": 0.1, "platform": "Reference", "progress": False}
+    assert run(system, starts()[0], BOXES[3], tmp_path / "one.h5md", **options).stable
+    assert system.getDefaultPeriodicBoxVectors()[0][0]._value == 1.0
+    with pytest.raises(openmm.OpenMMException, match="cutoff"):
+        run(system, starts()[0], np.eye(3), tmp_path / "small.h5md", **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("platform", GPU_PLATFORMS)
+def test_gpus_take_boxes_with_and_without_right_angles(tmp_path, platform):
+    result = short_run(tmp_path / "all.h5md", starts(), BOXES[[0, 3, 3, 0]], platform=platform)
+    for number, replica in zip((0, 3, 3, 0), result.replicas, strict=True):
+        assert np.array_equal(frames_of(replica.path)[1][-1], BOXES[number])
 
 
 @pytest.mark.parametrize(

@@ -77,9 +77,17 @@ def empty_context(
 ) -> openmm.Context:
     """A Context without positions; arguments and errors are those of `create_context`."""
     vectors = check_box(system, box)
-    context = openmm.Context(system, integrator, *_platform_arguments(platform, threads, reproducible))
-    if vectors is not None:
-        context.setPeriodicBoxVectors(*vectors)
+    arguments = (integrator, *_platform_arguments(platform, threads, reproducible))
+    if vectors is None:
+        return openmm.Context(system, *arguments)
+    # GPUs compile for the shape of the default box, and forces compare their cutoff with it.
+    default = system.getDefaultPeriodicBoxVectors()
+    system.setDefaultPeriodicBoxVectors(*vectors)
+    try:
+        context = openmm.Context(system, *arguments)
+    finally:
+        system.setDefaultPeriodicBoxVectors(*default)
+    context.setPeriodicBoxVectors(*vectors)
     return context
 
 

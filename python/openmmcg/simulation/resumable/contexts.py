@@ -54,8 +54,10 @@ class Contexts:
         self._seeds = [_random_seeds([*seed, number]) for number in range(len(groups))]
         # In which records are taken of replicas that share a Context, so that they are what OpenMM says of each alone.
         self._single: openmm.Context | None = None
-        if any(len(group) > 1 for group in self._groups):
-            self._single = self._empty(plan.system, self._groups[0], self._seeds[0])
+        shared = [(group, seeds) for group, seeds in zip(self._groups, self._seeds, strict=True) if len(group) > 1]
+        if shared:
+            # A Context for a box without right angles takes all others, but not the other way round.
+            self._single = self._empty(plan.system, *max(shared, key=lambda each: self._is_oblique(each[0])))
         self._contexts = [
             self._empty(self._replicated(len(group)), group, seeds)
             for group, seeds in zip(self._groups, self._seeds, strict=True)
@@ -181,6 +183,10 @@ class Contexts:
         return empty_context(
             system, self._plan.dynamics.integrator(seeds[0]), self._plan.box_of(group[0]), *self._options
         )
+
+    def _is_oblique(self, group: Sequence[int]) -> bool:
+        box = self._plan.box_of(group[0])
+        return box is not None and np.count_nonzero(box) > 3
 
     def _replicated(self, number: int) -> openmm.System:
         return self._plan.system if self._plan.replicas is None else replicate_system(self._plan.system, number)

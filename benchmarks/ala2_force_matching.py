@@ -60,8 +60,8 @@ def convert(source: Path, target: Path) -> None:
 
 
 def schnet(settings: argparse.Namespace) -> ForceMatching:
-    torch.manual_seed(settings.seed)
     network = SchNet(
+        seed=settings.seed,
         types=5,
         channels=settings.channels,
         blocks=settings.blocks,
@@ -75,8 +75,8 @@ def schnet(settings: argparse.Namespace) -> ForceMatching:
 
 def cgnet(settings: argparse.Namespace) -> ForceMatching:
     def make(frames: Frames) -> CGnet:
-        torch.manual_seed(settings.seed)
-        return CGnet.from_frames(frames, channels=settings.cgnet_channels, layers=settings.cgnet_layers)
+        options = {"channels": settings.cgnet_channels, "layers": settings.cgnet_layers, "seed": settings.seed}
+        return CGnet.from_frames(frames, **options)
 
     return matching(make, settings, settings.cgnet_learning_rate, settings.cgnet_epochs, settings.cgnet_weight_decay)
 

@@ -57,13 +57,10 @@ def globule(beads: int) -> np.ndarray:
 
 def chain_system(row: dict) -> tuple[openmm.System, np.ndarray]:
     """The replicas of the row's chain, and their positions."""
-    import torch
-
     from openmmcg import CGForce, CGPotential
     from openmmcg.potentials import SchNet
     from openmmcg.simulation.replicas import replicate_system
 
-    torch.manual_seed(0)
     network = SchNet(
         types=1,
         channels=row["channels"],

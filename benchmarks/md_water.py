@@ -108,7 +108,6 @@ def coarse_grained_system(row: dict) -> tuple[openmm.System, np.ndarray]:
     from openmmcg import CGForce, CGPotential
     from openmmcg.potentials import networks
 
-    torch.manual_seed(0)
     torch.set_num_threads(row["threads"])
     network = getattr(networks, NETWORKS[row["network"]])(
         types=1,

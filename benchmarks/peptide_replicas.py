@@ -58,8 +58,6 @@ def molecule() -> np.ndarray:
 
 def potential(row: dict):
     """The network and its priors."""
-    import torch
-
     from openmmcg.geometry.internal_coordinates import angles, bonded_terms, distances
     from openmmcg.potentials import CGPotential, HarmonicAngles, HarmonicBonds, SchNet
 
@@ -76,7 +74,6 @@ def potential(row: dict):
         HarmonicBonds(by_types(terms.bonds, lengths, STIFFNESS["bond"])),
         HarmonicAngles(by_types(terms.angles, bends, STIFFNESS["angle"])),
     ]
-    torch.manual_seed(0)
     network = SchNet(
         types=len(KINDS),
         channels=row["channels"],

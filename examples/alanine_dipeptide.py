@@ -129,11 +129,12 @@ def all_atom_frames(size: Size, directory: Path):
 def make_network(name: str, size: Size):
     """A network of this name, or what makes it from frames."""
     if name == "cgnet":
-        return lambda frames: CGnet.from_frames(frames, channels=8 * size.channels, layers=2)
+        return lambda frames: CGnet.from_frames(frames, channels=8 * size.channels, layers=2, seed=1)
     return {"painn": PaiNN, "cgschnet": SchNet}[name](
         types=4,
         channels=size.channels,
         blocks=2,
+        seed=1,
         cutoff=1.2,  # nm, beyond the molecule's length: every bead sees every other
         activation="tanh",
         basis_size=32,
@@ -146,7 +147,6 @@ def make_network(name: str, size: Size):
 def force_matching(network_name: str, size: Size) -> ForceMatching:
     """A network on top of harmonic bonds and angles and a repulsion."""
     torch.set_num_threads(1)  # batches of a small molecule are too little to share
-    torch.manual_seed(1)
     return ForceMatching(
         make_network(network_name, size),
         [HarmonicBonds.from_frames, HarmonicAngles.from_frames, Repulsion.from_frames],

@@ -141,11 +141,11 @@ def all_atom_frames(size: Size, directory: Path):
 def train(size: Size, files: dict[str, Path], directory: Path, types: int):
     """CGSchNets with priors, one for each fold of the frames of both files."""
     torch.set_num_threads(1)
-    torch.manual_seed(1)
     network = SchNet(
         types=types,
         channels=size.channels,
         blocks=size.blocks,
+        seed=1,
         cutoff=1.5,  # nm
         activation="tanh",
         basis_size=40,

@@ -95,7 +95,6 @@ def all_atom_frames(size: Size, directory: Path):
 
 def train(size: Size, beads: Path, directory: Path):
     """A network with a repulsive prior, trained on the first frames."""
-    torch.manual_seed(1)
     torch.set_num_threads(1)  # one frame is too little to share
     with Frames(beads) as source:
         prior = Repulsion.from_frames(source)
@@ -103,6 +102,7 @@ def train(size: Size, beads: Path, directory: Path):
         types=1,
         channels=size.channels,
         blocks=1,
+        seed=1,
         cutoff=size.cutoff,
         activation="tanh",  # bounded, so that it stays sensible where there were no data
         basis_size=24,

@@ -100,8 +100,8 @@ NETWORKS = {"schnet": SchNet, "gnn": GNN, "painn": PaiNN}
 def random_network(types, *, network="schnet", **options):
     """A network that nobody trained, with forces of a liquid's size."""
     neighbors = {"schnet": 1, "gnn": 1, "painn": 10}[network]
-    options = {"channels": 24, "blocks": 2, "cutoff": 0.6, "neighbors": neighbors, "energy_scale": 5.0, **options}
-    return NETWORKS[network](types=types, **options)
+    defaults = {"channels": 24, "blocks": 2, "cutoff": 0.6, "neighbors": neighbors, "energy_scale": 5.0, "seed": None}
+    return NETWORKS[network](types=types, **{**defaults, **options})
 
 
 def random_potential(seed=0, *, bead_types=(("A", 20.0), ("B", 30.0)), priors=(), **options) -> CGPotential:

@@ -37,7 +37,8 @@ def test_a_reduced_set_holds_the_pairs_asked_for_in_either_order():
     [
         ((5, "angles"), "no features 'angles'"),
         ((1,), "at least two beads"),
-        ((5, "distances", [(0, 5)]), r"pair \[0, 5\]"),
+        ((5, "distances", [(0, 5)]), "pairs run from 0 to 5; the particles are 0 to 4"),
+        ((5, "distances", [(0, 1.5)]), "whole numbers"),
         ((5, "distances", [(2, 2)]), r"pair \[2, 2\]"),
         ((5, "distances", [(0, 1), (1, 0)]), "comes twice"),
         ((5, "distances", []), "list of pairs"),

@@ -275,7 +275,7 @@ def test_positions_that_are_not_finite_stop_the_run_and_spare_the_reports_before
         def getPositions(self, asNumpy):  # noqa: N802, N803
             return broken
 
-    with pytest.raises(ValueError, match=r"positions at 0.25 ps are not finite; the reports before are in .*e.csv"):
+    with pytest.raises(ValueError, match=r"at 0.25 ps: positions are not finite; the reports before are in .*e.csv"):
         reporter.report(run, Broken())
     assert len(read_predictions(tmp_path / "e.csv")) == 5
 

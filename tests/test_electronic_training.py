@@ -3,6 +3,7 @@
 import copy
 import subprocess
 import sys
+import warnings
 
 import gpytorch
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from openmmcg.electronic import DKLPredictor, DKLTraining, ExactProcessTraining, scores
+from openmmcg.electronic.data import check_training_data
 from openmmcg.electronic.deep_kernel import DeepKernel
 from openmmcg.electronic.kernel_network import batch_divergence, draw_latent
 
@@ -220,6 +222,61 @@ def test_labels_that_do_not_fit_are_refused_before_work_starts():
         training.fit(positions, energies, folds=1)
     with pytest.raises(ValueError, match="bead names"):
         training.fit(positions, energies, bead_names=["A", "B", "C"])
+    with pytest.raises(ValueError, match="all energies outside the frames 0 to 149, a fold, are -9"):
+        training.fit(positions, np.where(np.arange(300) < 150, energies, -9), folds=2)
+    broken = positions.copy()
+    broken[5, 0, 1] = np.nan
+    for either in (training, ExactProcessTraining()):
+        with pytest.raises(ValueError, match="the first is frame 5"):
+            either.fit(broken, energies)
+
+
+TRAININGS = pytest.mark.parametrize("training", [DKLTraining(**QUICK), ExactProcessTraining(steps=2)], ids=type)
+
+
+@TRAININGS
+@pytest.mark.parametrize("kind", ["distances", "squared distances"])
+def test_distances_that_constraints_hold_are_said_and_count_for_nothing(training, kind):
+    """To the tolerance of a constraint, 1e-5; and where they vary later, predictions do not."""
+    positions, energies = toy(200)
+    third = positions[:, :1] + 0.2 * (1 + 1e-5 * np.random.default_rng(0).normal(size=(200, 1, 1))) * [1, 0, 0]
+    positions = np.concatenate([positions, third], axis=1)
+    training.features = kind
+    with pytest.warns(UserWarning, match=r"1 of 3 distances do not vary .* of the beads 0 and 2"):
+        result = training.fit(positions, energies, progress=False, **folds_of(training))
+    predictor = getattr(result, "predictor", result)
+    for member in predictor.members:
+        assert member.feature_scale[1] == 1 and member.feature_scale[[0, 2]].max() < 0.5
+    prediction = predictor.predict(positions)
+    assert np.isfinite(prediction.mean).all() and np.isfinite(prediction.standard_deviation).all()
+
+
+@TRAININGS
+def test_frames_in_which_nothing_varies_are_refused_before_work_starts(training):
+    _, energies = toy(200)
+    positions = dumbbells(np.full(200, 0.4))
+    with pytest.raises(ValueError, match="none of the 1 distances varies in the"):
+        training.fit(positions, energies, progress=False, **folds_of(training))
+
+
+@TRAININGS
+def test_a_label_far_from_all_others_is_said(training):
+    positions, energies = toy(200)
+    energies[77] = 1e4
+    with pytest.warns(UserWarning, match=r"1 of 200 energies .* frame 77, 10000 eV"):
+        training.fit(positions, energies, progress=False, **folds_of(training))
+
+
+def test_nothing_is_said_of_ordinary_labels():
+    positions, energies = toy(20_000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        check_training_data(positions, energies)
+        check_training_data(positions, np.where(np.arange(20_000) % 3, energies, -2))  # two states
+
+
+def folds_of(training):
+    return {"folds": 2} if isinstance(training, DKLTraining) else {}
 
 
 @pytest.mark.parametrize(

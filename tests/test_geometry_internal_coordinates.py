@@ -6,6 +6,7 @@ import pytest
 from openmm import app
 
 from openmmcg.analysis import backbone_dihedrals, dihedrals, distances
+from openmmcg.geometry import bonded_terms
 from openmmcg.mapping import Mapping
 
 
@@ -74,9 +75,14 @@ def test_all_pairs_are_the_default():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: dihedrals(positions(2, 4), [[0, 1, 2, 4]]), "from 0 to 4; there are beads 0 to 3"),
+        (lambda: dihedrals(positions(2, 4), [[0, 1, 2, 4]]), "from 0 to 4; the particles are 0 to 3"),
         (lambda: dihedrals(positions(2, 4), [[0, 1, 2]]), r"\[number, 4\], not \[1, 3\]"),
         (lambda: distances(positions(2, 4)[0]), r"\[frames, beads, 3\], not \[4, 3\]"),
+        (lambda: dihedrals(positions(2, 4), [[0, 1, 2, 2.5]]), "whole numbers from 0 on"),
+        (lambda: distances(positions(2, 4), [[0, -1]]), "from -1 to 0"),
+        (lambda: distances(positions(2, 4), boxes=np.ones((3, 3, 3))), r"\[2, 3, 3\], one for each frame, not"),
+        (lambda: bonded_terms([(0, 1), (2, 2)]), "particle 2 is bonded to itself"),
+        (lambda: bonded_terms([(0, 1.5)]), "whole numbers"),
         (lambda: distances(np.full((2, 4, 3), np.nan)), "frame 0 has positions that are not finite"),
         (lambda: backbone_dihedrals(app.Topology()), "no residue has the atoms or beads"),
     ],

@@ -10,6 +10,7 @@ from openmm import app, unit
 import openmmcg.mapping.trajectory
 from openmmcg.frames import Frames, FrameWriter
 from openmmcg.mapping import Mapping, cg_topology, map_frames
+from openmmcg.mapping.topology import with_bonds
 
 O_MASS, H_MASS = 15.99943, 1.007947
 BOX = np.diag([3.0, 3.0, 3.0])
@@ -190,13 +191,42 @@ def test_massless_sites_are_in_no_bead():
     residue = topology.addResidue("HOH", topology.addChain())
     for name, element in (("O", "oxygen"), ("H1", "hydrogen"), ("H2", "hydrogen"), ("M", None)):
         topology.addAtom(name, element and getattr(app.element, element), residue)
-    mapping = Mapping.center_of_mass(topology)
-    np.testing.assert_array_equal(mapping.force_matrix.toarray(), [[1, 1, 1, 0]])
-    assert mapping.masses[0] == pytest.approx(O_MASS + 2 * H_MASS)
-    with pytest.raises(ValueError, match="no mass"):
-        Mapping.slice(topology, [3])
-    with pytest.raises(ValueError, match="atom 3 is part of a bead and has no mass"):
-        Mapping.linear(topology, [[0.5, 0, 0, 0.5]], names="W")
+    masses = [O_MASS, H_MASS, H_MASS, 0.0]
+    system = openmm.System()
+    for mass in masses:
+        system.addParticle(mass)
+    for given in (masses, system):
+        mapping = Mapping.center_of_mass(topology, masses=given)
+        np.testing.assert_array_equal(mapping.force_matrix.toarray(), [[1, 1, 1, 0]])
+        assert mapping.masses[0] == pytest.approx(O_MASS + 2 * H_MASS)
+        with pytest.raises(ValueError, match="no mass"):
+            Mapping.slice(topology, [3], masses=given)
+        with pytest.raises(ValueError, match="atom 3 is part of a bead and has no mass"):
+            Mapping.linear(topology, [[0.5, 0, 0, 0.5]], names="W", masses=given)
+
+
+def test_an_atom_without_element_is_refused_or_has_the_mass_of_its_system():
+    """A united atom CH3 has no element either, but a mass, and its force counts."""
+    topology = app.Topology()
+    residue = topology.addResidue("MOL", topology.addChain())
+    topology.addAtom("CH3", None, residue)
+    topology.addAtom("OH", app.element.oxygen, residue)
+    for make in (
+        lambda **masses: Mapping.center_of_mass(topology, **masses),
+        lambda **masses: Mapping.slice(topology, [0], **masses),
+        lambda **masses: Mapping.linear(topology, [[0.5, 0.5]], names="M", **masses),
+    ):
+        with pytest.raises(ValueError, match=r"atom 0 \(CH3 of residue MOL\) .* no element.*masses="):
+            make()
+        make(masses=[15.0, 17.0])
+    mapping = Mapping.center_of_mass(topology, masses=[15.0, 17.0])
+    np.testing.assert_allclose(mapping.position_matrix.toarray(), [[15 / 32, 17 / 32]])
+    np.testing.assert_array_equal(mapping.force_matrix.toarray(), [[1, 1]])
+    assert mapping.masses.tolist() == [32.0]
+    assert Mapping.slice(topology, [1]).masses[0] == pytest.approx(O_MASS, abs=1e-3)
+    for masses, message in (([15.0], "do not fit the topology's 2 atoms"), ([15.0, np.nan], "finite and not negative")):
+        with pytest.raises(ValueError, match=message):
+            Mapping.center_of_mass(topology, masses=masses)
 
 
 def test_rigid_bonds_need_equal_weights():
@@ -213,19 +243,41 @@ def test_rigid_bonds_need_equal_weights():
     Mapping.slice(topology, [0, 3]).check_constraints(flexible)
 
 
-def test_molecules_cut_by_the_box_are_refused():
+TRICLINIC = np.array([[3.0, 0, 0], [1.0, 3.0, 0], [-1.0, 1.0, 3.0]])
+
+
+@pytest.mark.parametrize("box", [BOX, TRICLINIC], ids=["cubic", "triclinic"])
+def test_molecules_cut_by_the_box_are_made_whole_or_refused(box):
     mapping = Mapping.center_of_mass(water(3))
-    triclinic = np.array([[3.0, 0, 0], [1.0, 3.0, 0], [-1.0, 1.0, 3.0]])
     positions = water_positions(3)
     positions[3:6] += [2.95, 0, 0] - positions[3]  # its hydrogen is beyond the face, which is fine
-    for box in (BOX, triclinic):
-        mapping.map_positions(positions, box)
-        cut = positions.copy()
-        cut[4] -= box[0]
+    whole = mapping.map_positions(positions, make_whole=False)
+    np.testing.assert_array_equal(mapping.map_positions(positions, box), whole)
+    np.testing.assert_array_equal(mapping.map_positions(positions, box, make_whole=False), whole)
+    cut = positions.copy()
+    cut[4] -= box[0] + box[2]
+    np.testing.assert_allclose(mapping.map_positions(cut, box), whole, atol=1e-12)
+    without_bonds = Mapping.center_of_mass(with_bonds(water(3), []))
+    for refuse in (
+        lambda: mapping.map_positions(cut, box, make_whole=False),
+        lambda: without_bonds.map_positions(cut, box),
+    ):
         with pytest.raises(ValueError, match=r"bead 1 \(HOH\) .* molecules are cut at the faces"):
-            mapping.map_positions(cut, box)
+            refuse()
+    np.testing.assert_array_equal(without_bonds.map_positions(positions, box), whole)
     with pytest.raises(ValueError, match="the map is for 9 atoms"):
         mapping.map_positions(positions[:6])
+    with pytest.raises(ValueError, match="reduced form"):
+        mapping.map_positions(positions, np.zeros((3, 3)))
+
+
+def test_a_bead_of_several_molecules_is_refused_where_faces_may_cut_it():
+    mapping = Mapping.center_of_mass(water(2), [range(6)], names=["W2"])
+    positions = np.concatenate([water_positions(1), water_positions(1) + [0.3, 0, 0]])
+    mapping.map_positions(positions, BOX)
+    positions[3:] += [2.0, 0, 0]
+    with pytest.raises(ValueError, match=r"bead 0 \(W2\) are 0.8. box widths apart and are not joined by bonds"):
+        mapping.map_positions(positions, BOX)
 
 
 def test_the_topology_of_the_beads_keeps_residues_bonds_and_box():
@@ -253,7 +305,7 @@ def test_beads_can_be_bonded_where_no_atoms_are():
         residue.id for residue in ends.topology().residues()
     ]
     np.testing.assert_allclose(bonded.topology().getPeriodicBoxVectors().value_in_unit(unit.nanometer), BOX)
-    with pytest.raises(ValueError, match="beads 0 to 2"):
+    with pytest.raises(ValueError, match="from 0 to 3; the particles are 0 to 2"):
         ends.with_bonds([(0, 3)])
 
 
@@ -373,7 +425,7 @@ def test_without_forces_only_positions_are_mapped(tmp_path):
         assert len(beads) == 1 and not beads.has_forces and beads.boxes is None
 
 
-def test_a_cut_molecule_in_a_trajectory_is_named_with_its_frame(trajectory, tmp_path):
+def test_a_cut_molecule_in_a_trajectory_is_mended_or_named_with_its_frame(tmp_path):
     with FrameWriter(
         tmp_path / "cut.h5md",
         names=["O", "H1", "H2"],
@@ -385,8 +437,11 @@ def test_a_cut_molecule_in_a_trajectory_is_named_with_its_frame(trajectory, tmp_
     ) as writer:
         writer.append(water_positions(1), BOX, 0.0)
         writer.append(water_positions(1) + [[0, 0, 0], [3, 0, 0], [0, 0, 0]], BOX, 1.0)
-    with (
-        Frames(tmp_path / "cut.h5md") as source,
-        pytest.raises(ValueError, match=r"frame 1 of .*cut.h5md: .*bead 0"),
-    ):
-        map_frames(source, Mapping.center_of_mass(water(1)), tmp_path / "beads.h5md", progress=False)
+    mapping = Mapping.center_of_mass(water(1))
+    with Frames(tmp_path / "cut.h5md") as source:
+        with pytest.raises(ValueError, match=r"cut.h5md: in frame 1 the atoms of bead 0"):
+            map_frames(source, mapping, tmp_path / "refused.h5md", progress=False, make_whole=False)
+        for _ in range(2):  # the second call finds that nothing is left to do
+            map_frames(source, mapping, tmp_path / "beads.h5md", progress=False)
+    with Frames(tmp_path / "beads.h5md") as beads:
+        np.testing.assert_allclose(beads.positions[1], beads.positions[0], atol=1e-6)

@@ -100,7 +100,9 @@ def test_potentials_that_agree_have_no_spread():
 
 def test_networks_without_primitives_make_ensembles_too():
     members = [
-        CGPotential(CGnet([0, 1] * 3, channels=5, layers=1), [("A", 20.0), ("B", 30.0)], priors=priors(1 + 0.1 * i))
+        CGPotential(
+            CGnet([0, 1] * 3, channels=5, layers=1, seed=i), [("A", 20.0), ("B", 30.0)], priors=priors(1 + 0.1 * i)
+        )
         for i in range(2)
     ]
     single = [evaluate(member.create_system(chain()), positions())[1] for member in members]

@@ -16,7 +16,6 @@ from openmmcg.frames import Frames
 from openmmcg.reference import (
     BITHIOPHENE,
     Labels,
-    electronic,
     find_atoms,
     label_frames,
     orbital_energies,
@@ -24,6 +23,7 @@ from openmmcg.reference import (
     sample,
     turn_dihedral,
 )
+from openmmcg.reference.quantum import label_frames as labelling
 from openmmcg.reference.quantum.label_frames import compute_chunk
 
 distributed = pytest.importorskip("distributed")
@@ -155,7 +155,7 @@ def test_labels_belong_to_their_frames_and_settings(client, tmp_path):
         (frames, {"charge": 1}, "charge"),
         (frames, {"engine": "wb97x-d3/def2-svp"}, "engine"),
     ):
-        with pytest.raises(ValueError, match=f"labels with other settings .*{name}"):
+        with pytest.raises(ValueError, match=f"labels with other inputs .*{name}"):
             label_frames(changed, path, elements=ELEMENTS, client=client, progress=False, **options)
     assert path.read_bytes() == content
     stranger = tmp_path / "stranger.h5"
@@ -182,7 +182,8 @@ def test_frames_come_from_sampling_and_from_other_programs(client, tmp_path):
 LABEL = """
 import os, signal
 import numpy as np
-from openmmcg.reference import label_frames, labels
+from openmmcg.reference import label_frames
+from openmmcg.reference.quantum import labels
 
 write = labels.LabelFile.write
 
@@ -211,7 +212,7 @@ def test_a_killed_run_goes_on_where_it_was(client, tmp_path):
     assert (np.diff(labels["homo"]) > 0).all()
     # Nothing is left to do, so nothing is started.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(electronic, "_connected", lambda *_: pytest.fail("there is nothing to compute"))
+        patch.setattr(labelling, "_connected", lambda *_: pytest.fail("there is nothing to compute"))
         assert label_frames(frames, path, elements=ELEMENTS, progress=False).waiting == 0
 
 
@@ -225,7 +226,7 @@ def fatal_chunk(engine, numbers, charge, unpaired, positions):
 def test_a_frame_that_ends_its_process_is_recorded_and_takes_no_other_along(tmp_path, monkeypatch):
     frames = stretched_water(2)
     frames[0] *= 10
-    monkeypatch.setattr(electronic, "compute_chunk", fatal_chunk)
+    monkeypatch.setattr(labelling, "compute_chunk", fatal_chunk)
     labels = label_frames(frames, tmp_path / "labels.h5", elements=ELEMENTS, processes=1, progress=False)
     assert labels.failures == {0: "the process was killed while it computed this frame"}
     assert labels.valid.tolist() == [False, True]

@@ -13,7 +13,7 @@ from openmm import unit
 
 from openmmcg.frames import Frames
 from openmmcg.mapping import Mapping
-from openmmcg.reference import sample, sampling, time_per_step, water_box
+from openmmcg.reference import sample, time_per_step, water_box
 from openmmcg.simulation.resumable import log_path, read_log
 
 WATER_MASS = 18.015
@@ -68,7 +68,7 @@ def test_no_molecules_overlap_even_where_the_shipped_liquid_is_repeated():
 
 def test_seeds_give_different_boxes_and_the_same_seed_the_same(small_box):
     again, other = water_box(molecules=64), water_box(molecules=64, seed=1)
-    np.testing.assert_allclose(again.positions, small_box.positions, atol=1e-2)
+    np.testing.assert_array_equal(again.positions, small_box.positions)
     assert np.abs(other.positions - small_box.positions).max() > 0.1
 
 
@@ -146,7 +146,7 @@ def test_a_finished_run_returns_at_once_and_knows_its_speed(small_box, tmp_path,
     first = run(small_box, tmp_path / "water.h5md", frames=2)
     assert 0 < first.milliseconds_per_step < 1000
     with monkeypatch.context() as patch:
-        patch.setattr(sampling, "create_context", lambda *_: pytest.fail("there is nothing to simulate"))
+        patch.setattr(openmm, "Context", lambda *_: pytest.fail("there is nothing to simulate"))
         assert run(small_box, tmp_path / "water.h5md", frames=2) == first
     longer = run(small_box, tmp_path / "water.h5md", frames=4)
     assert longer.frames == 4
@@ -207,9 +207,9 @@ def test_another_run_is_not_mixed_in(small_box, tmp_path):
     path = tmp_path / "water.h5md"
     run(small_box, path, frames=1)
     for change in ({"temperature": 310.0}, {"interval": 0.04}, {"seed": 5}):
-        with pytest.raises(ValueError, match=f"begun with other settings .*{next(iter(change))}"):
+        with pytest.raises(ValueError, match=f"with other inputs .*{next(iter(change))}"):
             run(small_box, path, frames=2, **change)
-    with pytest.raises(ValueError, match="begun with other settings .*system"):
+    with pytest.raises(ValueError, match="with other inputs .*system"):
         run(water_box("tip3p", molecules=64), path, frames=2)
     stranger = tmp_path / "stranger.h5md"
     stranger.write_bytes(b"mine")
@@ -221,10 +221,10 @@ def test_another_run_is_not_mixed_in(small_box, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"interval": 0.0211}, "interval, 0.0211 ps, must be a whole number, 1 or more, of time steps"),
-        ({"interval": 0.0}, "interval, 0.0 ps, must be a whole number"),
-        ({"equilibration": -1.0}, "equilibration, -1.0 ps, must be a whole number, 0 or more"),
-        ({"time_step": 0.0}, "time steps of 0.0 ps"),
+        ({"interval": 0.0211}, "interval, 0.0211 ps, must be a whole number of times, 1 or more, time_step"),
+        ({"interval": 0.0}, "interval, 0 ps, must be a whole number"),
+        ({"equilibration": -1.0}, "equilibration, -1 ps, must be a whole number of times, 0 or more"),
+        ({"time_step": 0.0}, "time_step must be positive, not 0 ps"),
         ({"frames": 0}, "must be positive"),
         ({"temperature": -300.0}, "must be positive"),
         ({"platform": "Abacus"}, "no platform 'Abacus' here; choose one of"),

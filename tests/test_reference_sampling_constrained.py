@@ -181,9 +181,9 @@ def test_a_run_goes_on_and_is_not_mixed_with_another(chain, beads, tmp_path):
     options = {"interval": 0.001, "progress": False}
     assert sample_constrained(*arguments, frames=3, **options).frames == 3
     assert sample_constrained(*arguments, frames=5, **options).frames == 5
-    with pytest.raises(ValueError, match="begun with other settings .*system"):
+    with pytest.raises(ValueError, match="with other inputs .*system"):
         sample_constrained(*arguments, frames=5, stiffness=1e6, **options)
-    with pytest.raises(ValueError, match="begun with other settings .*system"):
+    with pytest.raises(ValueError, match="with other inputs .*system"):
         sample_constrained(system, topology, 1.01 * start, beads, arguments[-1], frames=5, **options)
 
 

@@ -14,6 +14,7 @@ import pytest
 from openmm import unit
 
 import openmmcg.simulation.resumable.run
+import openmmcg.simulation.resumable.trajectories
 from openmmcg import CGForce
 from openmmcg.analysis import (
     angle_distribution,
@@ -207,8 +208,8 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch
     target, name = {
         "before the checkpoint": (openmmcg.simulation.resumable.run, "write_checkpoint"),
         "before the frame": (FrameWriter, "append"),
-        "before the log": (openmmcg.simulation.resumable.run, "append_to_log"),
-        "inside the log": (openmmcg.simulation.resumable.run, "append_to_log"),
+        "before the log": (openmmcg.simulation.resumable.trajectories, "append_to_log"),
+        "inside the log": (openmmcg.simulation.resumable.trajectories, "append_to_log"),
     }[moment]
     original = getattr(target, name)
 
@@ -229,6 +230,44 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch
     assert positions_of(parts) == pytest.approx(positions_of(whole), abs=1e-6)
     for column, values in read_log(whole).items():
         assert read_log(parts)[column] == pytest.approx(values, rel=1e-9), column
+
+
+@pytest.mark.parametrize("calls", [1, 3, 5, 6])  # of the start, parts of the equilibration, and the first frame
+def test_an_interrupted_equilibration_goes_on(tmp_path, monkeypatch, calls):
+    whole, parts = tmp_path / "whole.h5", tmp_path / "parts.h5"
+    options = {"ensemble": "NVE", "equilibration": 0.45, "duration": 0.3}
+    short_run(whole, **options)
+    steps, made = [], []
+    original = openmmcg.simulation.resumable.run.write_checkpoint
+
+    def interrupted(path, checkpoint):
+        original(path, checkpoint)
+        made.append(checkpoint)
+        if len(made) == calls:
+            raise Interruption
+
+    with monkeypatch.context() as patch:
+        patch.setattr(openmmcg.simulation.resumable.run, "write_checkpoint", interrupted)
+        with pytest.raises(Interruption):
+            short_run(parts, **options)
+    integrate = openmm.VerletIntegrator.step
+    monkeypatch.setattr(openmm.VerletIntegrator, "step", lambda self, n: steps.append(n) or integrate(self, n))
+    short_run(parts, **options)
+    # What had been done is not done again: 225 steps before the frames, 150 for them.
+    assert sum(steps) == 375 - [0, 50, 100, 150, 200, 225, 275][calls - 1]
+    assert positions_of(parts) == pytest.approx(positions_of(whole), abs=1e-6)
+    with Frames(parts) as frames:
+        assert frames.times == pytest.approx(0.1 * np.arange(1, 4))
+
+
+def test_a_start_that_is_minimised_is_where_forces_are_small(tmp_path):
+    system = trap(beads=5, stiffness=1e5)
+    start = np.full((5, 3), 0.1)
+    options = {"duration": 0.002, "interval": 0.002, "platform": "Reference", "progress": False, "temperature": 1.0}
+    run(system, start, None, tmp_path / "trap.h5", minimisation=0.1, **options)
+    assert np.abs(positions_of(tmp_path / "trap.h5")).max() < 1e-3
+    with pytest.raises(UnstableSimulationError):
+        run(system, start, None, tmp_path / "other.h5", **options | {"duration": 0.02})
 
 
 def test_a_longer_duration_makes_a_run_longer_with_other_noise(tmp_path):
@@ -284,14 +323,14 @@ def test_other_settings_are_refused(tmp_path, change):
     path = tmp_path / "trap.h5"
     short_run(path)
     (name, value), *_ = change.items()
-    with pytest.raises(ValueError, match=rf"other settings \({name} was .*, now {value}"):
+    with pytest.raises(ValueError, match=rf"other inputs \({name} .* there, {value} here"):
         short_run(path, **change)
 
 
 def test_another_potential_is_refused(tmp_path):
     path = tmp_path / "trap.h5"
     short_run(path)
-    with pytest.raises(ValueError, match=r"other settings \(system was"):
+    with pytest.raises(ValueError, match=r"other inputs \(system: force 0 .* there, 500.5"):
         short_run(path, trap(stiffness=1001.0))
 
 
@@ -323,13 +362,17 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
     path = tmp_path / "trap.h5"
     short_run(path)
     whole = checkpoint_path(path).read_text()
-    for damaged in (whole[:100], "[]", whole.replace("frames", "colours"), '{"format": "other"}'):
+    for damaged, message in (
+        (whole[:100], "is damaged, or not a checkpoint"),
+        ("[]", "is not a checkpoint"),
+        (whole.replace("frames", "colours"), "is damaged"),
+        ('{"format": "other"}', "is not a checkpoint"),
+        (whole.replace('"format_version": 2', '"format_version": 3'), "was written by a newer version"),
+        (whole.replace('"format_version": 2', '"format_version": 1'), "was written by an older version .* begin anew"),
+    ):
         checkpoint_path(path).write_text(damaged)
-        with pytest.raises(ValueError, match="trap.checkpoint.json is damaged, or not a checkpoint"):
+        with pytest.raises(ValueError, match=f"trap.checkpoint.json {message}"):
             short_run(path)
-    checkpoint_path(path).write_text(whole.replace('"format_version": 1', '"format_version": 2'))
-    with pytest.raises(ValueError, match="newer version"):
-        short_run(path)
 
 
 def test_an_exploding_simulation_stops_and_keeps_its_frames(tmp_path):
@@ -407,7 +450,7 @@ def test_a_box_for_a_system_without_is_refused(tmp_path):
 def test_overlapping_beads_are_refused_before_anything_is_written(tmp_path):
     system, positions, box = argon()
     positions[1] = positions[0]
-    with pytest.raises(ValueError, match="energy of the starting positions is .* minimise"):
+    with pytest.raises(ValueError, match="particles 0 and 1 coincide: they are 0 nm apart, .* and minimise"):
         run(system, positions, box, tmp_path / "argon.h5", duration=1.0, interval=0.1, platform="Reference")
     assert list(tmp_path.iterdir()) == []
 
@@ -425,6 +468,8 @@ def test_overlapping_beads_are_refused_before_anything_is_written(tmp_path):
         ({"platform": "CPU", "threads": 0}, "threads must be at least 1"),
         ({"types": [0, 1]}, "2 bead types for 20 particles"),
         ({"types": [1] * 20}, "bead type 1 has no name"),
+        ({"types": [0.9] * 20}, "bead types are whole numbers, indices into type_names, not 0.9"),
+        ({"minimisation": 0.0}, "minimisation must be a positive force"),
     ],
 )
 def test_bad_arguments_are_refused_before_anything_is_written(tmp_path, changes, message):

@@ -4,7 +4,7 @@ import numpy as np
 import openmm
 import pytest
 
-import openmmcg.simulation.resumable.run
+import openmmcg.simulation.resumable.trajectories
 from openmmcg.analysis import mean_squared_displacement, series_average
 from openmmcg.frames import Frames
 from openmmcg.simulation import UnstableSimulationError, read_log, read_result, run
@@ -121,7 +121,7 @@ def test_an_interrupted_run_goes_on_from_its_last_frame_with_other_noise(tmp_pat
     system = trap(beads=100)
     overdamped(system, whole)
     calls = iter(range(100))
-    original = openmmcg.simulation.resumable.run.append_to_log
+    original = openmmcg.simulation.resumable.trajectories.append_to_log
 
     def interrupted(*arguments):
         if next(calls) == 4:  # the fifth frame is written, and its line in the log is not
@@ -129,7 +129,7 @@ def test_an_interrupted_run_goes_on_from_its_last_frame_with_other_noise(tmp_pat
         return original(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(openmmcg.simulation.resumable.run, "append_to_log", interrupted)
+        patch.setattr(openmmcg.simulation.resumable.trajectories, "append_to_log", interrupted)
         with pytest.raises(Interruption):
             overdamped(system, parts)
     assert overdamped(system, parts).frames == 10
@@ -145,7 +145,7 @@ def test_an_interrupted_run_goes_on_from_its_last_frame_with_other_noise(tmp_pat
     assert abs(np.corrcoef((after[5:] - after[4:9]).ravel(), (after[:5] - before[4:9]).ravel())[0, 1]) < 0.5
     assert np.abs(after[5:] - before[5:]).max() > 0.01
     assert read_result(parts) == overdamped(system, parts)
-    with pytest.raises(ValueError, match="ensemble was 'overdamped', now 'NVT'"):
+    with pytest.raises(ValueError, match="ensemble overdamped there, NVT here"):
         overdamped(system, parts, ensemble="NVT")
 
 

@@ -5,7 +5,7 @@ import openmm
 import pytest
 from conftest import BOXES, bonded_topology, energy_and_forces, scatter, system_of
 
-import openmmcg.simulation.resumable.run
+import openmmcg.simulation.resumable.trajectories
 from openmmcg.frames import Frames, FrameWriter
 from openmmcg.mapping import cg_topology
 from openmmcg.simulation import UnstableSimulationError, read_log, read_result, run
@@ -127,7 +127,7 @@ class Interruption(BaseException):
 def test_an_interrupted_run_of_replicas_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, moment, calls):
     whole, parts = tmp_path / "whole.h5md", tmp_path / "parts.h5md"
     short_run(whole, ensemble="NVE")
-    module = openmmcg.simulation.resumable.run
+    module = openmmcg.simulation.resumable.trajectories
     target, name = (FrameWriter, "append") if moment == "before a frame" else (module, "append_to_log")
     original, made = getattr(target, name), []
 
@@ -182,7 +182,7 @@ def test_overlapping_beads_of_a_replica_are_refused_before_anything_is_written(t
     system.addForce(repulsion)
     positions = starts()
     positions[1, 2] = positions[1, 0]
-    with pytest.raises(ValueError, match="replica 1: the potential energy of the starting positions is .* minimise"):
+    with pytest.raises(ValueError, match="replica 1: particles 0 and 2 coincide: .* and minimise"):
         short_run(tmp_path / "trap.h5md", system, positions)
     assert list(tmp_path.iterdir()) == []
 
@@ -198,9 +198,9 @@ def test_a_run_of_what_couples_replicas_is_refused_before_anything_is_written(tm
 def test_another_number_of_replicas_and_files_of_others_are_refused(tmp_path):
     path = tmp_path / "trap.h5md"
     short_run(path)
-    with pytest.raises(ValueError, match=r"other settings \(replicas was 3, now 2"):
+    with pytest.raises(ValueError, match=r"other inputs \(replicas 3 there, 2 here"):
         short_run(path, positions=starts(2))
-    with pytest.raises(ValueError, match=r"other settings \(replicas was 3, now None"):
+    with pytest.raises(ValueError, match=r"other inputs \(replicas 3 there, None here"):
         short_run(path, positions=starts(1)[0])
     files_of(path)[1].unlink()
     with pytest.raises(FileNotFoundError, match="trap.1.h5md is missing although it has a checkpoint"):

@@ -164,6 +164,39 @@ def test_a_claim_is_for_the_same_work_with_the_same_inputs(tmp_path):
         claim(tmp_path / "work", "an inversion", inputs).__enter__()
 
 
+def test_a_refusal_says_what_helps(tmp_path):
+    remedies = {"weights": "Make them again.", "seed": "Never shown."}
+    with claim(tmp_path, "a training", {"weights": ARRAY, "seed": 1}):
+        pass
+    with pytest.raises(ValueError, match=r"remove it\. Make them again\.$"):
+        claim(tmp_path, "a training", {"weights": 2 * ARRAY, "seed": 1}, remedies).__enter__()
+
+
+def test_a_work_that_left_nothing_has_claimed_nothing(tmp_path):
+    class FailureError(Exception):
+        pass
+
+    with pytest.raises(FailureError), claim(tmp_path / "work", "a training", {"seed": 1}):
+        raise FailureError
+    assert not (tmp_path / "work").exists()
+    with pytest.raises(FailureError), claim(tmp_path / "work", "a training", {"seed": 2}) as second:
+        (second.folder / "half").touch()
+        raise FailureError
+    with pytest.raises(ValueError, match="seed 2 there, 3 here"):
+        claim(tmp_path / "work", "a training", {"seed": 3}).__enter__()
+    assert sorted(path.name for path in (tmp_path / "work").iterdir()) == ["half", "inputs.json"]
+
+
+def test_the_claim_on_a_system_outlives_the_format_of_its_xml(tmp_path):
+    there = describe_system(harmonic_system())
+    with claim(tmp_path, "a training", {"priors": there}):
+        pass
+    with claim(tmp_path, "a training", {"priors": of_a_later_version(there)}) as again:
+        assert again.begun
+    with pytest.raises(ValueError, match=r"priors force 0 \(HarmonicBondForce\) Bonds/Bond@k \['100', '200'\] there"):
+        claim(tmp_path, "a training", {"priors": describe_system(harmonic_system((1.0, 2.0)))}).__enter__()
+
+
 def test_a_damaged_claim_is_named(tmp_path):
     (tmp_path / "inputs.json").write_text("{")
     with pytest.raises(ValueError, match=r"inputs\.json is damaged"), claim(tmp_path, "a training", {}):

@@ -187,7 +187,8 @@ void ModelArchive::readDescription() {
         for (const auto& parameter : json.value("global_parameters", nlohmann::json::array()))
             description.globalParameters.push_back({parameter.at("name"), parameter.at("default")});
     } catch (const nlohmann::json::exception& error) {
-        fail(std::string("has a model.json that cannot be read: ") + error.what());
+        fail(std::string("has a model.json that cannot be read: ") + error.what() +
+             "; if it says NaN, CGPotential.load(path).save(path) in Python writes what can be read");
     }
 }
 

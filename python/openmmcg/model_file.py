@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -61,7 +62,16 @@ class ModelFile:
         else:
             self.source = f"the model file '{model}'"
             self.content = Path(model).expanduser().read_bytes()
-        self.description: dict[str, Any] = json.loads(self.extra("model.json"))
+        try:
+            self.description: dict[str, Any] = json.loads(self.extra("model.json"))
+        except ValueError as error:
+            if isinstance(error, json.JSONDecodeError):
+                raise ValueError(f"{self.source} is corrupted: its model.json cannot be read ({error})") from error
+            raise
+        if finite_or_null(self.description) != self.description:
+            # Python's JSON has words for NaN, which no other reader knows; earlier versions wrote them.
+            self.description = finite_or_null(self.description)
+            self.content = _with_description(self.content, self.description)
         if self.description.get("format") != FORMAT:
             raise ValueError(
                 f"{self.source} is not an openmm-cg potential: its format is {self.description.get('format')!r}"
@@ -78,7 +88,7 @@ class ModelFile:
         try:
             with zipfile.ZipFile(io.BytesIO(self.content)) as archive:
                 for entry in archive.namelist():
-                    if entry.split("/", 1)[1:] == [f"extra/{name}"]:
+                    if _is_extra(entry, name):
                         return archive.read(entry)
         except zipfile.BadZipFile as error:
             raise ValueError(
@@ -99,6 +109,39 @@ class ModelFile:
         return json.loads(self.extra("priors.json", b"[]"))
 
 
+def finite_or_null(value: Any) -> Any:
+    """A value with None in the place of numbers that are not finite, which JSON cannot express.
+
+    Examples
+    --------
+    >>> finite_or_null({"errors": [0.5, float("nan")]})
+    {'errors': [0.5, None]}
+    """
+    if isinstance(value, Mapping):
+        return {key: finite_or_null(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite_or_null(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _is_extra(entry: str, name: str) -> bool:
+    return entry.split("/", 1)[1:] == [f"extra/{name}"]
+
+
+def _with_description(content: bytes, description: Mapping[str, Any]) -> bytes:
+    """The bytes of a model file with another model.json."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(buffer, "w") as new:
+        for entry in old.infolist():
+            data = _to_json(description).encode() if _is_extra(entry.filename, "model.json") else old.read(entry)
+            new.writestr(zipfile.ZipInfo(entry.filename), data)
+    return buffer.getvalue()
+
+
+def _to_json(description: Mapping[str, Any]) -> str:
+    return json.dumps(description, indent=1, allow_nan=False)
+
+
 def to_bytes(
     module: torch.jit.ScriptModule | None,
     description: Mapping[str, Any],
@@ -116,7 +159,7 @@ def to_bytes(
         Further entries by name.
     """
     entries: dict[str, str | bytes] = dict(extras or {})
-    entries["model.json"] = json.dumps({"format": FORMAT, "format_version": FORMAT_VERSION, **description}, indent=1)
+    entries["model.json"] = _to_json({"format": FORMAT, "format_version": FORMAT_VERSION, **description})
     buffer = io.BytesIO()
     if module is None:
         with zipfile.ZipFile(buffer, "w") as archive:

@@ -55,6 +55,7 @@ def angle_distribution(
     maximum: float = 150.0,
     bin_width: float = 1.0,
     blocks: int = 5,
+    progress: bool = True,
 ) -> AngleDistribution:
     """Distribution of the angle J–I–K over all beads I and all pairs J, K of beads within `cutoff` of I.
 
@@ -75,6 +76,8 @@ def angle_distribution(
         Range of angles and width of the bins, degrees.
     blocks : int
         Blocks of consecutive frames for the error bars; with 1 they are NaN.
+    progress : bool
+        Show a progress bar where it takes longer than two seconds.
 
     Raises
     ------
@@ -106,13 +109,13 @@ def angle_distribution(
         )
     edges = np.linspace(minimum, maximum, bins + 1)
     block_probability = []
-    with tqdm(total=frames, desc="angle distribution", unit="frame", delay=2, leave=False) as progress:
+    with tqdm(total=frames, desc="angle distribution", unit="frame", delay=2, leave=False, disable=not progress) as bar:
         for block in block_slices(frames, blocks):
             counts = np.zeros(bins)
             for frame_positions, box in periodic_frames(positions, boxes, cutoff, block):
                 first, displacement = PeriodicNeighbors(frame_positions, box, cutoff).displacements()
                 counts += np.histogram(_angles(first, displacement), bins=edges)[0]
-                progress.update()
+                bar.update()
             if not counts.any():
                 raise ValueError(
                     f"in frames {block.start} to {block.stop - 1} no bead has two neighbours within "

@@ -11,7 +11,8 @@ from scipy.fft import irfft, next_fast_len, rfft
 from tqdm import tqdm
 
 from openmmcg.analysis.statistics import block_slices, mean_and_error
-from openmmcg.geometry.neighbors import FrameSequence
+from openmmcg.geometry.internal_coordinates import FrameSequence
+from openmmcg.geometry.minimum_image import check_boxes, minimum_image
 
 FloatArray = NDArray[np.float64]
 
@@ -85,6 +86,7 @@ def mean_squared_displacement(
     boxes: FrameSequence | None = None,
     maximum: float | None = None,
     blocks: int = 5,
+    progress: bool = True,
 ) -> MeanSquaredDisplacement:
     """Mean squared displacement over all beads and all time origins.
 
@@ -107,12 +109,14 @@ def mean_squared_displacement(
         Largest time, ps; half the length of a block by default.
     blocks : int
         Blocks for the error bars; with 1 they are NaN.
+    progress : bool
+        Show a progress bar where it takes longer than two seconds.
 
     Raises
     ------
     ValueError
-        For wrong shapes, positions that are not finite, unequally spaced times, or a `maximum` that a block
-        does not reach.
+        For wrong shapes, positions that are not finite, boxes not in the reduced form, unequally spaced times, or a
+        `maximum` that a block does not reach.
 
     Examples
     --------
@@ -146,7 +150,9 @@ def mean_squared_displacement(
             f"times up to {lags * interval:g} ps; choose fewer blocks, another maximum, or simulate longer"
         )
     block_values = []
-    for block in tqdm(slices, desc="mean squared displacement", unit="block", delay=2, leave=False):
+    for block in tqdm(
+        slices, desc="mean squared displacement", unit="block", delay=2, leave=False, disable=not progress
+    ):
         block_values.append(_block_displacement(positions, boxes, block, lags))
     return MeanSquaredDisplacement(time=interval * np.arange(lags + 1), block_values=np.array(block_values))
 
@@ -211,8 +217,5 @@ def unwrap(positions: FloatArray, boxes: FloatArray) -> FloatArray:
     >>> unwrap(wrapped, np.tile(np.eye(3), (2, 1, 1)))[:, 0, 0]
     array([0.8, 1.1])
     """
-    steps = np.diff(positions, axis=0)
-    for vector in (2, 1, 0):
-        box = boxes[1:, None]
-        steps -= np.round(steps[..., vector] / box[..., vector, vector])[..., None] * box[..., vector, :]
+    steps = minimum_image(np.diff(positions, axis=0), check_boxes(boxes, len(positions))[1:])
     return np.concatenate([positions[:1], positions[:1] + np.cumsum(steps, axis=0)])

@@ -111,6 +111,7 @@ def radial_distribution(
     maximum: float = 1.0,
     bin_width: float = 0.005,
     blocks: int = 5,
+    progress: bool = True,
 ) -> RadialDistribution:
     """Radial distribution function of all pairs of beads.
 
@@ -130,6 +131,8 @@ def radial_distribution(
         nm; the number of bins is the nearest integer to maximum / bin_width.
     blocks : int
         Blocks of consecutive frames for the error bars; with 1 they are NaN.
+    progress : bool
+        Show a progress bar where it takes longer than two seconds.
 
     Raises
     ------
@@ -156,13 +159,15 @@ def radial_distribution(
     edges = np.linspace(0.0, maximum, round(maximum / bin_width) + 1)
     shells = 4 / 3 * np.pi * np.diff(edges**3)
     block_g = []
-    with tqdm(total=frames, desc="radial distribution", unit="frame", delay=2, leave=False) as progress:
+    with tqdm(
+        total=frames, desc="radial distribution", unit="frame", delay=2, leave=False, disable=not progress
+    ) as bar:
         for block in block_slices(frames, blocks):
             g = np.zeros(len(shells))
             for frame_positions, box in periodic_frames(positions, boxes, maximum, block):
                 counts = PeriodicNeighbors(frame_positions, box, maximum).count(edges)
                 g += counts * np.linalg.det(box) / (beads * (beads - 1) * shells)
-                progress.update()
+                bar.update()
             block_g.append(g / (block.stop - block.start))
     mean, error = mean_and_error(block_g)
     return RadialDistribution(distance=(edges[:-1] + edges[1:]) / 2, g=mean, error=error)

@@ -12,7 +12,7 @@ from scipy.linalg import solve_triangular
 from tqdm import tqdm
 
 from openmmcg.electronic.calibration import Recalibration
-from openmmcg.electronic.data import check_bead_names, check_training_data, standardisation
+from openmmcg.electronic.data import check_bead_names, check_training_data, check_variation, standardisation
 from openmmcg.electronic.features import DistanceFeatures
 from openmmcg.electronic.gaussian_process import ExactProcess
 from openmmcg.electronic.predictor import DenseLayers, DKLPredictor, Member
@@ -79,6 +79,7 @@ class ExactProcessTraining:
         Parameters
         ----------
         positions : array [frames, beads, 3], nm
+            Of molecules that are whole: see `openmmcg.geometry.make_whole`.
         energies : array [frames], eV
         bead_names : sequence of str, optional
             Of the map.
@@ -88,13 +89,20 @@ class ExactProcessTraining:
         Raises
         ------
         ValueError
-            Positions and energies that do not fit each other, numbers that are not finite, or too few frames.
+            Positions and energies that do not fit each other, numbers that are not finite, too few frames, or nothing
+            that varies.
+
+        Warns
+        -----
+        UserWarning
+            As `DKLTraining.fit`.
         """
         places, labels = check_training_data(positions, energies)
         features = DistanceFeatures(places.shape[1], self.features, self.pairs)
         values = features(places)
         check_bead_names(bead_names, features.beads)
-        feature_mean, feature_scale, energy = standardisation(values, labels)
+        check_variation(features, values, labels, [slice(0, len(labels))])
+        feature_mean, feature_scale, energy = standardisation(features, values, labels)
         inputs = (values - feature_mean) / feature_scale
         targets = (labels - energy[0]) / energy[1]
         chosen = np.random.default_rng(self.seed).permutation(len(labels))[: self.likelihood_frames]

@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from openmmcg.geometry.indices import check_indices
+from openmmcg.geometry.internal_coordinates import RIGID
+
 KINDS = ("distances", "squared distances")
 
 
@@ -57,12 +60,12 @@ class DistanceFeatures:
         if pairs is None:
             self.pairs = np.stack(np.triu_indices(beads, 1), axis=1)
             return
-        chosen = np.asarray(pairs, np.int64)
+        chosen = check_indices(pairs, beads, "pairs")
         if chosen.ndim != 2 or chosen.shape[1] != 2 or len(chosen) == 0:
             raise ValueError(f"pairs must be a list of pairs of bead numbers, got the shape {chosen.shape}")
-        wrong = (chosen < 0).any(1) | (chosen >= beads).any(1) | (chosen[:, 0] == chosen[:, 1])
+        wrong = chosen[:, 0] == chosen[:, 1]
         if wrong.any():
-            raise ValueError(f"the pair {chosen[wrong][0].tolist()} is not one of two different beads of {beads}")
+            raise ValueError(f"the pair {chosen[wrong][0].tolist()} is not one of two different beads")
         self.pairs = np.sort(chosen, axis=1)
         if len(np.unique(self.pairs, axis=0)) != len(self.pairs):
             raise ValueError("a pair of beads comes twice in pairs")
@@ -76,7 +79,7 @@ class DistanceFeatures:
         Parameters
         ----------
         positions : array [frames, beads, 3], nm
-            Of molecules that are whole, not cut by a periodic box.
+            Of molecules that are whole, not cut by a periodic box: see `openmmcg.geometry.make_whole`.
 
         Returns
         -------
@@ -103,6 +106,17 @@ class DistanceFeatures:
             )
         squares = np.square(places[:, self.pairs[:, 0]] - places[:, self.pairs[:, 1]]).sum(2)
         return np.sqrt(squares) if self.kind == "distances" else squares
+
+    def varying(self, values: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which features vary in frames, ``[features]``: a distance that a constraint holds has rounding errors only.
+
+        Parameters
+        ----------
+        values : array [frames, features]
+            As `__call__` gives them.
+        """
+        lengths = values if self.kind == "distances" else np.sqrt(values)
+        return lengths.std(0) > RIGID
 
     def describe(self) -> dict[str, Any]:
         """The arguments that make the same features again, as JSON can express them."""

@@ -222,7 +222,7 @@ class DKLPredictor:
         Parameters
         ----------
         positions : array [frames, beads, 3], nm
-            Of molecules that are whole, not cut by a periodic box.
+            Of molecules that are whole, not cut by a periodic box: see `openmmcg.geometry.make_whole`.
         bead_names : sequence of str, optional
             Compared with those of the training.
 

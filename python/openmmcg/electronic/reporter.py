@@ -11,7 +11,7 @@ import errno
 import io
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -23,6 +23,7 @@ from openmm import unit
 from tqdm import tqdm
 
 from openmmcg.frames import Frames
+from openmmcg.geometry.molecules import Molecules
 
 FloatArray = NDArray[np.float64]
 
@@ -116,7 +117,13 @@ class ElectronicReporter:
         The file exists and `append` is not set.
     ValueError
         Before the first step: molecules that are not those the predictor was trained on, or that the System has not.
-        While running: positions that are not finite; reports before are kept.
+        While running: positions that are not finite, or molecules of which it cannot be told whether faces of the
+        periodic box cut them (see Notes); reports before are kept.
+
+    Notes
+    -----
+    In a periodic System molecules are made whole along the bonds of the Simulation's topology, as by
+    `openmmcg.geometry.make_whole`. Where no bonds join the beads of a molecule, it may not extend over half the box.
 
     Examples
     --------
@@ -151,6 +158,7 @@ class ElectronicReporter:
         if self.path.exists() and not append:
             raise FileExistsError(f"{self.path} exists and is not overwritten; choose another path, or append to it")
         self._checked = False
+        self._whole: Molecules | None = None
         self._queue = _Queue(self.path, predictor, delay)
         # Runs also when Python exits.
         self._finalizer = weakref.finalize(self, self._queue.write)
@@ -166,16 +174,23 @@ class ElectronicReporter:
         if not self._checked:
             self._check(simulation)
         steps = self._interval - simulation.currentStep % self._interval
-        # Positions as they are, so that molecules are whole.
+        # Positions as they are, so that molecules which were whole remain so.
         return {"steps": steps, "periodic": False, "include": ["positions"]}
 
     def report(self, simulation: Any, state: Any) -> None:
         """Take the positions of a state; called by OpenMM."""
         time = state.getTime().value_in_unit(unit.picosecond)
-        positions = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)[self._molecules]
-        if not np.isfinite(positions).all():
+        everything = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
+        try:
+            if not np.isfinite(everything[self._molecules]).all():
+                raise ValueError("positions are not finite")
+            if self._whole is not None:
+                box = state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer)
+                everything = self._whole.whole(everything, box)
+        except ValueError as error:
             self.flush()
-            raise ValueError(f"positions at {time:g} ps are not finite; the reports before are in {self.path}")
+            raise ValueError(f"at {time:g} ps: {error}; the reports before are in {self.path}") from error
+        positions = everything[self._molecules]
         if self._continue:
             _drop_from(self.path, time, len(positions))
             self._continue = False
@@ -194,6 +209,9 @@ class ElectronicReporter:
         if self._molecules is None:
             self._molecules = np.arange(len(names))[None]
         check_molecules(self._queue.predictor, names, self._molecules)
+        if simulation.system.usesPeriodicBoundaryConditions():
+            bonds = [(first.index, second.index) for first, second in simulation.topology.bonds()]
+            self._whole = Molecules(len(names), bonds, _together(self._molecules))
         self._checked = True
 
 
@@ -237,7 +255,7 @@ def predict_trajectory(
     Parameters
     ----------
     frames_path : path
-        An H5MD file of beads, molecules whole.
+        An H5MD file of beads. In periodic boxes molecules are made whole along the bonds that it holds.
     predictor : DKLPredictor
         Or anything with `predict` and `check_beads` like its.
     path : path
@@ -250,20 +268,30 @@ def predict_trajectory(
     Raises
     ------
     ValueError
-        Beads that are not those the predictor was trained on, or a file at `path` that holds something else than
-        predictions of the first frames of this trajectory.
+        Beads that are not those the predictor was trained on, a file at `path` that holds something else than
+        predictions of the first frames of this trajectory, or a molecule that no bonds join and that extends over half
+        its periodic box, so that it cannot be told whether it is whole.
     """
     target = Path(path)
     with Frames(frames_path) as frames:
         everything = np.arange(frames.number_of_particles)[None]
         molecules = everything if beads_of_molecules is None else _checked_molecules(beads_of_molecules)
         check_molecules(predictor, frames.names, molecules)
-        done = _frames_done(target, frames, predictor, molecules)
+        whole = Molecules(frames.number_of_particles, frames.bonds, _together(molecules))
+
+        def read(chunk: slice) -> FloatArray:
+            boxes = None if frames.boxes is None else frames.boxes[chunk]
+            try:
+                return whole.whole(frames.positions[chunk], boxes, chunk.start)[:, molecules]
+            except ValueError as error:
+                raise ValueError(f"{frames.path}: {error}") from error
+
+        done = _frames_done(target, frames, predictor, len(molecules), read)
         step = max(1, _CONFIGURATIONS_AT_ONCE // len(molecules))
         with tqdm(total=len(frames), initial=done, desc="predicting", unit="frame", disable=not progress) as bar:
             for begin in range(done, len(frames), step):
                 chunk = slice(begin, min(begin + step, len(frames)))
-                positions = np.asarray(frames.positions[chunk], np.float64)[:, molecules]
+                positions = read(chunk)
                 _append(target, frames.times[chunk], predictor, positions)
                 bar.update(len(positions))
     return read_predictions(target)
@@ -283,6 +311,10 @@ def check_molecules(predictor: Predictor, names: Sequence[str], molecules: NDArr
         predictor.check_beads([names[bead] for bead in molecule])
 
 
+def _together(molecules: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+    return {f"the beads of molecule {number}": beads for number, beads in enumerate(molecules)}
+
+
 def _checked_molecules(beads_of_molecules: ArrayLike) -> NDArray[np.int64]:
     molecules = np.asarray(beads_of_molecules)
     if molecules.ndim != 2 or molecules.size == 0 or not np.issubdtype(molecules.dtype, np.integer):
@@ -292,6 +324,9 @@ def _checked_molecules(beads_of_molecules: ArrayLike) -> NDArray[np.int64]:
         )
     if molecules.min() < 0:
         raise ValueError("beads of molecules must be the numbers of particles, not negative")
+    twice = np.flatnonzero((np.diff(np.sort(molecules, axis=1), axis=1) == 0).any(1))
+    if len(twice):
+        raise ValueError(f"molecule {twice[0]} has a bead twice: {molecules[twice[0]].tolist()}")
     return molecules.astype(np.int64)
 
 
@@ -351,17 +386,19 @@ def _drop_from(path: Path, time: float, molecules: int) -> None:
     _keep(path, molecules * int(np.count_nonzero(written.times < time - 1e-9 * abs(time))))
 
 
-def _frames_done(path: Path, frames: Frames, predictor: Predictor, molecules: NDArray[np.int64]) -> int:
+def _frames_done(
+    path: Path, frames: Frames, predictor: Predictor, molecules: int, read: Callable[[slice], FloatArray]
+) -> int:
     """How far a file has come that must hold predictions of these frames, judged by times and the last frame."""
     if not path.exists() or path.stat().st_size == 0:
         return 0
     written = read_predictions(path)
     done = len(written)
     if done:
-        same = done <= len(frames) and written.mean.shape[1] == len(molecules)
+        same = done <= len(frames) and written.mean.shape[1] == molecules
         same = same and np.allclose(written.times, frames.times[:done], rtol=1e-9)
         if same:
-            again = predictor.predict(np.asarray(frames.positions[done - 1], np.float64)[molecules])
+            again = predictor.predict(read(slice(done - 1, done))[0])
             same = np.allclose(written.mean[-1], again.mean) and np.allclose(
                 written.standard_deviation[-1], again.standard_deviation
             )
@@ -370,5 +407,5 @@ def _frames_done(path: Path, frames: Frames, predictor: Predictor, molecules: ND
                 f"{path} exists and does not hold predictions of {frames.path} by this predictor; choose another "
                 "path, or delete it"
             )
-    _keep(path, done * len(molecules))
+    _keep(path, done * molecules)
     return done

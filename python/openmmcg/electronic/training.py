@@ -22,7 +22,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from openmmcg.electronic.calibration import Scores, recalibrate, scores
-from openmmcg.electronic.data import check_bead_names, check_training_data, fold_slices, standardisation
+from openmmcg.electronic.data import (
+    check_bead_names,
+    check_training_data,
+    check_variation,
+    fold_slices,
+    standardisation,
+)
 from openmmcg.electronic.deep_kernel import DeepKernel
 from openmmcg.electronic.features import DistanceFeatures
 from openmmcg.electronic.kernel_network import batch_divergence, draw_latent
@@ -33,6 +39,8 @@ WARM_UP = 0.2  # fraction of the steps in which the learning rate rises
 SETTLING = 0.3  # fraction of the steps, the last ones, that are without noise
 AVERAGING = 0.98  # of the parameters over the steps without noise, the weight of what was before a step
 LARGEST_GRADIENT = 10.0
+
+_DIVERGED = "the training diverged: lower learning_rate, and check the energies for outliers"
 
 
 @dataclass(frozen=True)
@@ -185,7 +193,7 @@ class DKLTraining:
         Parameters
         ----------
         positions : array [frames, beads, 3], nm
-            Of molecules that are whole.
+            Of molecules that are whole: see `openmmcg.geometry.make_whole`.
         energies : array [frames], eV
             Of an orbital, or any other scalar.
         bead_names : sequence of str, optional
@@ -202,10 +210,15 @@ class DKLTraining:
         Raises
         ------
         ValueError
-            Positions and energies that do not fit each other, numbers that are not finite, too few frames, or a
-            directory with a training of other settings or other frames.
+            Positions and energies that do not fit each other, numbers that are not finite, too few frames, nothing that
+            varies, or a directory with a training of other settings or other frames.
         RuntimeError
             The training diverged.
+
+        Warns
+        -----
+        UserWarning
+            For energies far from all others, and for distances that do not vary: those count for nothing.
         """
         if folds < 2:
             raise ValueError(f"a cross-validation has at least 2 folds, got {folds}")
@@ -213,6 +226,7 @@ class DKLTraining:
         features = DistanceFeatures(places.shape[1], self.features, self.pairs)
         values = features(places)
         check_bead_names(bead_names, features.beads)
+        check_variation(features, values, labels, fold_slices(len(labels), folds))
         settings = {**self.settings, "folds": folds, "features": features.describe(), "data": _digest(values, labels)}
         folder = None if directory is None else Path(directory).expanduser()
         found: list[Fold] = []
@@ -254,7 +268,7 @@ class DKLTraining:
         begin = perf_counter()
         trained = np.ones(len(labels), bool)
         trained[held_out] = False
-        feature_mean, feature_scale, energy = standardisation(values[trained], labels[trained])
+        feature_mean, feature_scale, energy = standardisation(features, values[trained], labels[trained])
         inputs = torch.tensor((values - feature_mean) / feature_scale, dtype=torch.float32)
         targets = torch.tensor((labels - energy[0]) / energy[1], dtype=torch.float32)
         mask = torch.from_numpy(trained)
@@ -272,6 +286,8 @@ class DKLTraining:
         )
         member = kernel.export(feature_mean, feature_scale, energy, correction.to_array())
         corrected = member.predict(values[held_out])
+        if not (np.isfinite(corrected.mean).all() and np.isfinite(corrected.standard_deviation).all()):
+            raise RuntimeError(_DIVERGED)
         found = scores(corrected.mean, corrected.standard_deviation, labels[held_out])
         record = {
             "held_out": [held_out.start, held_out.stop],
@@ -344,7 +360,7 @@ class DKLTraining:
                 if step - settled_step >= settings["patience"] * interval:
                     break
         if best == -math.inf:
-            raise RuntimeError("the training diverged: lower learning_rate, and check the energies for outliers")
+            raise RuntimeError(_DIVERGED)
         kernel.load_state_dict(best_state)
         return best_step
 

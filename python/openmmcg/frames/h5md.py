@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from importlib import metadata
 from pathlib import Path
@@ -23,6 +25,8 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+
+from openmmcg.state import replacing
 
 GROUP = "trajectory"  # the name by which MDAnalysis makes a Universe without a topology
 BONDS = "connectivity/bonds"
@@ -82,12 +86,9 @@ class Content:
             raise ValueError(f"type names must differ, got {self.type_names}")
         if self.types.min() < 0 or self.types.max() >= kinds:
             raise ValueError(f"types must be between 0 and {kinds - 1}, being indices into the type names")
-        if not (np.isfinite(self.masses).all() and self.masses.min() >= 0):
-            raise ValueError("masses must be finite and not negative")
-        if self.bonds.ndim != 2 or self.bonds.shape[1] != 2:
-            raise ValueError(f"bonds must be pairs of particles, [bonds, 2], got the shape {self.bonds.shape}")
-        if self.bonds.size and not (self.bonds.min() >= 0 and self.bonds.max() < number):
-            raise ValueError(f"bonds must join particles between 0 and {number - 1}, got {self.bonds.tolist()}")
+        for problem in (mass_problem(self.masses), bond_problem(self.bonds, number)):
+            if problem:
+                raise ValueError(problem)
         if not (np.isfinite(self.temperature) and self.temperature > 0):
             raise ValueError(f"the temperature must be positive, got {self.temperature} K")
 
@@ -145,13 +146,8 @@ def create_file(path: Path, content: Content) -> None:
         bonds.attrs["particles_group"] = trajectory.ref
         file.create_dataset(TEMPERATURE, data=content.temperature).attrs["unit"] = "K"
         file.create_dataset(COMPLETE_FRAMES, data=0, dtype=np.int64)
-    unfinished = path.with_name(path.name + ".new")
-    try:
+    with replacing(path, durable=False) as unfinished:
         unfinished.write_bytes(image.getvalue())
-        unfinished.replace(path)
-    except OSError:
-        unfinished.unlink(missing_ok=True)
-        raise
 
 
 def open_file(path: Path, mode: str) -> h5py.File:
@@ -164,8 +160,53 @@ def open_file(path: Path, mode: str) -> h5py.File:
         raise OSError(f"{path} is in use by another process; wait for it, or stop it") from error
     except OSError as error:
         raise OSError(
-            f"{path} cannot be opened: it is truncated, no HDF5 file, or open elsewhere here ({error})"
+            f"{path} cannot be opened: it is truncated, no HDF5 file, or open elsewhere here ({error}); close it "
+            "there, bring back a copy, or remove it and make it anew"
         ) from error
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let what HDF5 says of a damaged file name the file."""
+    try:
+        yield
+    except (OSError, KeyError, RuntimeError) as error:
+        if str(path) in str(error):
+            raise
+        raise OSError(f"{path} is damaged ({error}); bring back a copy, or remove it and make it anew") from error
+
+
+def mass_problem(masses: NDArray[np.float64]) -> str | None:
+    """Why these cannot be masses; None where they can."""
+    good = np.isfinite(masses).all() and masses.min(initial=0) >= 0
+    return None if good else "masses must be finite and not negative"
+
+
+def bond_problem(bonds: NDArray[np.int64], particles: int) -> str | None:
+    """Why these cannot be bonds; None where they can."""
+    if bonds.ndim != 2 or bonds.shape[1] != 2:
+        return f"bonds must be pairs of particles, [bonds, 2], got the shape {bonds.shape}"
+    if bonds.size and not (bonds.min() >= 0 and bonds.max() < particles):
+        return f"bonds must join particles between 0 and {particles - 1}, got {bonds.tolist()}"
+    return None
+
+
+def box_problem(boxes: NDArray[np.float64]) -> str | None:
+    """Why some of the boxes [frames, 3, 3], in nm, are none; None where all are in OpenMM's reduced form."""
+    widths = np.diagonal(boxes, axis1=1, axis2=2)
+    half = 0.5 * widths[:, None, :] * np.tri(3, k=-1) + 1e-5 * widths[:, None, :]  # room for single precision
+    for good, problem in [
+        (np.isfinite(boxes).all((1, 2)), "entries that are not finite numbers"),
+        ((widths > 0).all(1), "edges that are not positive"),
+        (
+            ((abs(boxes) <= half) | np.eye(3, dtype=bool)).all((1, 2)),
+            "vectors that are not in OpenMM's reduced form (a along x, b in the xy plane, off the diagonal at most "
+            "half the diagonal entry above); openmm.app.internal.unitcell.reducePeriodicBoxVectors makes them so",
+        ),
+    ]:
+        if not good.all():
+            return f"box {np.argmin(good)} has {problem}"
+    return None
 
 
 def _package_version() -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from openmmcg.frames.h5md import COMPLETE_FRAMES, GROUP, Content, create_file, open_file
+from openmmcg.frames.h5md import COMPLETE_FRAMES, GROUP, Content, box_problem, create_file, open_file
 from openmmcg.frames.reader import Frames
 
 _RESERVE = 1 << 20  # bytes, more than HDF5's own tables grow by with one frame
@@ -133,7 +133,8 @@ class FrameWriter:
         Raises
         ------
         ValueError
-            Wrong shape, values that are not finite, or a time that does not increase. Nothing is written.
+            Wrong shape, values that are not finite, a box that is not in OpenMM's reduced form, or a time that
+            does not increase. Nothing is written.
         OSError
             The disk is full or fails. The frames before this one are kept and readable.
         """
@@ -209,6 +210,9 @@ class FrameWriter:
             if not finite.all():
                 broken = self._length + int(np.argmin(finite))
                 raise ValueError(f"frame {broken} for {self.path}: {name} has entries that are not finite numbers")
+        problem = box_problem(values["box/edges/value"]) if "box/edges/value" in values else None
+        if problem:
+            raise ValueError(f"frames from {self._length} on for {self.path}: {problem}")
         times = np.concatenate([[self._last_time], values["position/time"]])
         late = np.flatnonzero(~(np.diff(times) > 0))
         if len(late):
@@ -229,7 +233,7 @@ def _check_agreement(path: Path, content: Content) -> None:
     with Frames(path) as frames:
         if not frames.is_resumable:
             raise ValueError(f"{path} was written by another program and cannot be continued; choose another path")
-        differences = content.differences(frames.content)
+        differences = content.differences(frames.header)
     if differences:
         raise ValueError(
             f"{path} cannot be continued: it differs in {', '.join(differences)} from what is to be written; "

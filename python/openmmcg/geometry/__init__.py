@@ -1,4 +1,4 @@
-"""Distances, angles and neighbours, with and without periodic boundary conditions.
+"""Distances, angles, neighbours and whole molecules, with and without periodic boundary conditions.
 
 `scriptable` and `cells` are for TorchScript modules and need torch.
 """
@@ -12,6 +12,7 @@ from openmmcg.geometry.internal_coordinates import (
     dihedrals,
     distances,
 )
+from openmmcg.geometry.molecules import make_whole
 
 __all__ = [
     "BackboneDihedrals",
@@ -21,4 +22,5 @@ __all__ = [
     "bonded_terms",
     "dihedrals",
     "distances",
+    "make_whole",
 ]

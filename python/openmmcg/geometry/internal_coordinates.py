@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import combinations
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from openmmcg.geometry.indices import check_bonds, check_indices
+from openmmcg.geometry.minimum_image import check_boxes, check_near, minimum_image
+
 FloatArray = NDArray[np.float64]
 
 # Frames computed at once.
 _CHUNK = 10_000
+
+# Standard deviation, nm or radians, below which a coordinate is rigid: what a constraint holds varies by its tolerance
+# and by rounding, the stiffest bonds of force fields by some 3e-3 nm.
+RIGID = 1e-4
 
 
 class FrameSequence(Protocol):
@@ -103,12 +110,18 @@ class BondedTerms(NamedTuple):
 def bonded_terms(bonds: Iterable[Iterable[int]]) -> BondedTerms:
     """All bonds, angles and (proper) dihedrals of a graph of bonds.
 
+    Raises
+    ------
+    ValueError
+        For indices that are not whole numbers from 0 on, or a particle bonded to itself.
+
     Examples
     --------
     >>> bonded_terms([(0, 1), (1, 2), (2, 3)])
     BondedTerms(bonds=[(0, 1), (1, 2), (2, 3)], angles=[(0, 1, 2), (1, 2, 3)], dihedrals=[(0, 1, 2, 3)])
     """
-    pairs = sorted({(min(pair), max(pair)) for pair in (tuple(map(int, bond)) for bond in bonds)})
+    checked = check_bonds([list(bond) for bond in bonds])
+    pairs = sorted({(min(pair), max(pair)) for pair in checked.tolist()})
     neighbors: dict[int, list[int]] = {}
     for first, second in pairs:
         neighbors.setdefault(first, []).append(second)
@@ -121,14 +134,16 @@ def bonded_terms(bonds: Iterable[Iterable[int]]) -> BondedTerms:
     return BondedTerms(list(pairs), *found)
 
 
-def angles(positions: FrameSequence, indices: ArrayLike) -> FloatArray:
+def angles(positions: FrameSequence, indices: ArrayLike, boxes: ArrayLike | None = None) -> FloatArray:
     """Angles at the second of three atoms or beads, in every frame.
 
     Parameters
     ----------
     positions : array-like [F, N, 3]
-        nm, molecules whole; read some frames at a time.
+        nm; read some frames at a time.
     indices : int array [A, 3]
+    boxes : array [F, 3, 3] or [3, 3], optional
+        Box vectors as rows, nm. With them, displacements are those of the minimum image; without, molecules are whole.
 
     Returns
     -------
@@ -137,31 +152,34 @@ def angles(positions: FrameSequence, indices: ArrayLike) -> FloatArray:
     Raises
     ------
     ValueError
-        For wrong shapes, indices that do not exist, or positions that are not finite.
+        For wrong shapes, indices that do not exist, positions that are not finite, or displacements of half the
+        smallest width of the box or more, of which another image may be meant.
 
     Examples
     --------
     >>> np.degrees(angles(np.array([[[1.0, 0, 0], [0, 0, 0], [0, 2.0, 0]]]), [[0, 1, 2]]))
     array([[90.]])
     """
-    triples = _check_indices(positions, indices, 3)
+    triples = _check_tuples(positions, indices, 3)
 
-    def compute(frames: FloatArray) -> FloatArray:
-        first, second = (frames[:, triples[:, k]] - frames[:, triples[:, 1]] for k in (0, 2))
+    def compute(between: Displacements) -> FloatArray:
+        first, second = (between(triples[:, [1, k]]) for k in (0, 2))
         sine = np.linalg.norm(np.cross(first, second), axis=2)
         return np.asarray(np.arctan2(sine, np.einsum("fai,fai->fa", first, second)))
 
-    return _frame_by_frame(positions, len(triples), compute)
+    return _frame_by_frame(positions, boxes, len(triples), compute)
 
 
-def dihedrals(positions: FrameSequence, indices: ArrayLike) -> FloatArray:
+def dihedrals(positions: FrameSequence, indices: ArrayLike, boxes: ArrayLike | None = None) -> FloatArray:
     """Dihedral angles in every frame, by the convention of IUPAC: 0 for cis, positive clockwise along the axis.
 
     Parameters
     ----------
     positions : array-like [F, N, 3]
-        nm, molecules whole; read some frames at a time.
+        nm; read some frames at a time.
     indices : int array [D, 4]
+    boxes : array [F, 3, 3] or [3, 3], optional
+        Box vectors as rows, nm. With them, displacements are those of the minimum image; without, molecules are whole.
 
     Returns
     -------
@@ -170,7 +188,8 @@ def dihedrals(positions: FrameSequence, indices: ArrayLike) -> FloatArray:
     Raises
     ------
     ValueError
-        For wrong shapes, indices that do not exist, or positions that are not finite.
+        For wrong shapes, indices that do not exist, positions that are not finite, or displacements of half the
+        smallest width of the box or more, of which another image may be meant.
 
     Examples
     --------
@@ -178,26 +197,28 @@ def dihedrals(positions: FrameSequence, indices: ArrayLike) -> FloatArray:
     >>> np.degrees(dihedrals(positions, [[0, 1, 2, 3]]))
     array([[90.]])
     """
-    quadruples = _check_indices(positions, indices, 4)
+    quadruples = _check_tuples(positions, indices, 4)
 
-    def compute(frames: FloatArray) -> FloatArray:
-        first, axis, last = (frames[:, quadruples[:, k + 1]] - frames[:, quadruples[:, k]] for k in range(3))
+    def compute(between: Displacements) -> FloatArray:
+        first, axis, last = (between(quadruples[:, k : k + 2]) for k in range(3))
         before, after = np.cross(first, axis), np.cross(axis, last)
         sine = np.einsum("fdi,fdi->fd", first, after) * np.linalg.norm(axis, axis=2)
         return np.arctan2(sine, np.einsum("fdi,fdi->fd", before, after))
 
-    return _frame_by_frame(positions, len(quadruples), compute)
+    return _frame_by_frame(positions, boxes, len(quadruples), compute)
 
 
-def distances(positions: FrameSequence, pairs: ArrayLike | None = None) -> FloatArray:
-    """Distances in every frame, without periodic images.
+def distances(positions: FrameSequence, pairs: ArrayLike | None = None, boxes: ArrayLike | None = None) -> FloatArray:
+    """Distances in every frame.
 
     Parameters
     ----------
     positions : array-like [F, N, 3]
-        nm, molecules whole; read some frames at a time.
+        nm; read some frames at a time.
     pairs : int array [P, 2], optional
         All N(N−1)/2 pairs by default.
+    boxes : array [F, 3, 3] or [3, 3], optional
+        Box vectors as rows, nm. With them, displacements are those of the minimum image; without, molecules are whole.
 
     Returns
     -------
@@ -206,7 +227,8 @@ def distances(positions: FrameSequence, pairs: ArrayLike | None = None) -> Float
     Raises
     ------
     ValueError
-        For wrong shapes, indices that do not exist, or positions that are not finite.
+        For wrong shapes, indices that do not exist, positions that are not finite, or displacements of half the
+        smallest width of the box or more, of which another image may be meant.
 
     Examples
     --------
@@ -215,35 +237,62 @@ def distances(positions: FrameSequence, pairs: ArrayLike | None = None) -> Float
     """
     if pairs is None:
         pairs = list(combinations(range(positions.shape[1]), 2))
-    couples = _check_indices(positions, pairs, 2)
+    couples = _check_tuples(positions, pairs, 2)
 
-    def lengths(frames: FloatArray) -> FloatArray:
-        return np.asarray(np.linalg.norm(frames[:, couples[:, 1]] - frames[:, couples[:, 0]], axis=2))
+    def lengths(between: Displacements) -> FloatArray:
+        return np.asarray(np.linalg.norm(between(couples), axis=2))
 
-    return _frame_by_frame(positions, len(couples), lengths)
+    return _frame_by_frame(positions, boxes, len(couples), lengths)
 
 
-def _check_indices(positions: FrameSequence, indices: ArrayLike, size: int) -> NDArray[np.int64]:
+# From the first to the second of pairs [P, 2], in the frames at hand: [F, P, 3].
+Displacements = Callable[[NDArray[np.int64]], FloatArray]
+
+
+def _check_tuples(positions: FrameSequence, indices: ArrayLike, size: int) -> NDArray[np.int64]:
     shape = tuple(positions.shape)
     if len(shape) != 3 or shape[2] != 3:
         raise ValueError(f"positions must have the shape [frames, beads, 3], not {list(shape)}")
-    tuples = np.asarray(indices)
+    tuples = check_indices(indices, shape[1], "indices")
     if tuples.ndim != 2 or tuples.shape[1] != size or len(tuples) == 0:
         raise ValueError(f"indices must have the shape [number, {size}], not {list(tuples.shape)}")
-    if tuples.min() < 0 or tuples.max() >= shape[1]:
-        raise ValueError(f"indices run from {tuples.min()} to {tuples.max()}; there are beads 0 to {shape[1] - 1}")
-    return tuples.astype(np.int64)
+    return tuples
 
 
-def _frame_by_frame(positions: FrameSequence, columns: int, compute: Any) -> FloatArray:
+def _frame_by_frame(
+    positions: FrameSequence,
+    boxes: ArrayLike | None,
+    columns: int,
+    compute: Callable[[Displacements], FloatArray],
+) -> FloatArray:
     result = np.empty((positions.shape[0], columns))
+    vectors = None if boxes is None else check_boxes(boxes, len(result))
     for first in range(0, len(result), _CHUNK):
-        frames = np.asarray(positions[first : first + _CHUNK], dtype=np.float64)
+        chunk = slice(first, first + _CHUNK)
+        frames = np.asarray(positions[chunk], dtype=np.float64)
         finite = np.isfinite(frames).all(axis=(1, 2))
         if not finite.all():
             raise ValueError(
                 f"frame {first + int(np.argmin(finite))} has positions that are not finite; "
                 "analyse the frames before it"
             )
-        result[first : first + _CHUNK] = compute(frames)
+        result[chunk] = compute(_displacements(frames, None if vectors is None else vectors[chunk], first))
     return result
+
+
+def _displacements(frames: FloatArray, boxes: FloatArray | None, first_frame: int) -> Displacements:
+    def between(pairs: NDArray[np.int64]) -> FloatArray:
+        displacements = frames[:, pairs[:, 1]] - frames[:, pairs[:, 0]]
+        if boxes is None:
+            return displacements
+        nearest = minimum_image(displacements, boxes)
+        check_near(
+            nearest,
+            boxes,
+            pairs,
+            first_frame,
+            remedy="make the molecules whole along their bonds (openmmcg.geometry.make_whole) and leave out the boxes",
+        )
+        return nearest
+
+    return between

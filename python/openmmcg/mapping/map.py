@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from openmm import app, unit
 from scipy import sparse
 
+from openmmcg.geometry.indices import check_bonds, check_indices
+from openmmcg.geometry.molecules import Molecules
 from openmmcg.mapping.topology import mapped_topology, openmm_topology, with_bonds
 
 _TOLERANCE = 1e-6
@@ -43,6 +46,9 @@ class Mapping:
         ``[beads]``, the beads' names.
     types
         ``[beads]``, the names of the beads' types; the beads' names by default.
+    masses
+        Of the atoms, amu, ``[atoms]``, or the `openmm.System` that has them, 0 for virtual sites; by default those of
+        the elements.
 
     Attributes
     ----------
@@ -59,7 +65,7 @@ class Mapping:
     ------
     ValueError
         Shapes that do not fit, rows that do not sum to one, a force matrix that is inconsistent with the
-        position matrix, or beads that contain massless atoms.
+        position matrix, or beads that contain atoms which are massless or whose mass is unknown.
     """
 
     def __init__(
@@ -70,6 +76,7 @@ class Mapping:
         *,
         names: Sequence[str],
         types: Sequence[str] | None = None,
+        masses: ArrayLike | openmm.System | None = None,
     ) -> None:
         topology = openmm_topology(topology)
         self.position_matrix = _sparse(position_matrix)
@@ -90,8 +97,9 @@ class Mapping:
         self.types = np.array([number_of_type[kind] for kind in kinds], np.int64)
         _check_rows(self.position_matrix, self.names)
         _check_consistency(self.position_matrix, self.force_matrix)
-        self.masses = _bead_masses(self.position_matrix, topology)
-        self._topology = mapped_topology(topology, self._atoms_of_beads(), self.names)
+        self.masses = _bead_masses(self.position_matrix, _AtomMasses(topology, masses))
+        self._topology = mapped_topology(topology, list(self._atoms_of_beads().values()), self.names)
+        self._atom_bonds = [(first.index, second.index) for first, second in topology.bonds()]
 
     @classmethod
     def center_of_mass(
@@ -101,6 +109,7 @@ class Mapping:
         *,
         names: Sequence[str] | None = None,
         types: Sequence[str] | None = None,
+        masses: ArrayLike | openmm.System | None = None,
     ) -> Mapping:
         """Beads at the centres of mass of groups of atoms; a bead's force is the sum of its atoms' forces.
 
@@ -114,6 +123,15 @@ class Mapping:
             The beads' names; by default those of the residues of their first atoms.
         types
             The names of the beads' types; by default the beads' names.
+        masses
+            Of the atoms, amu, ``[atoms]``, or the `openmm.System` that has them, 0 for virtual sites; by default
+            those of the elements.
+
+        Raises
+        ------
+        ValueError
+            Groups that are no groups of the topology's atoms, or an atom among them without element where there are no
+            masses: a united atom has a mass, a virtual site has none.
 
         Examples
         --------
@@ -130,16 +148,16 @@ class Mapping:
         if groups is None:
             groups = [[atom.index for atom in residue.atoms()] for residue in topology.residues()]
         _check_groups(groups, len(atoms))
-        masses = _atom_masses(topology)
         rows = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
-        columns = np.concatenate([np.asarray(group) for group in groups])
-        totals = np.bincount(rows, masses[columns], len(groups))
+        columns = np.concatenate([check_indices(group, len(atoms), "atoms of beads") for group in groups])
+        weights = _AtomMasses(topology, masses).of(columns)
+        totals = np.bincount(rows, weights, len(groups))
         if not totals.all():
             raise ValueError(f"bead {int(np.argmin(totals))} has no mass: all its atoms are massless")
-        matrix = sparse.csr_array((masses[columns] / totals[rows], (rows, columns)), shape=(len(groups), len(atoms)))
+        matrix = sparse.csr_array((weights / totals[rows], (rows, columns)), shape=(len(groups), len(atoms)))
         if names is None:
             names = [atoms[group[0]].residue.name for group in groups]
-        return cls(topology, matrix, _sum_of_forces(matrix), names=names, types=types)
+        return cls(topology, matrix, _sum_of_forces(matrix), names=names, types=types, masses=masses)
 
     @classmethod
     def slice(
@@ -149,6 +167,7 @@ class Mapping:
         *,
         names: Sequence[str] | None = None,
         types: Sequence[str] | None = None,
+        masses: ArrayLike | openmm.System | None = None,
     ) -> Mapping:
         """Beads at chosen atoms, each with the force on its atom.
 
@@ -162,6 +181,9 @@ class Mapping:
             The beads' names; by default those of the atoms.
         types
             The names of the beads' types; by default the beads' names.
+        masses
+            Of the atoms, amu, ``[atoms]``, or the `openmm.System` that has them, 0 for virtual sites; by default
+            those of the elements.
         """
         topology = openmm_topology(topology)
         groups = [[index] for index in atom_indices]
@@ -169,7 +191,7 @@ class Mapping:
             _check_groups(groups, topology.getNumAtoms())
             atoms = list(topology.atoms())
             names = [atoms[index].name for index in atom_indices]
-        return cls.center_of_mass(topology, groups, names=names, types=types)
+        return cls.center_of_mass(topology, groups, names=names, types=types, masses=masses)
 
     @classmethod
     def linear(
@@ -179,6 +201,7 @@ class Mapping:
         *,
         names: Sequence[str],
         types: Sequence[str] | None = None,
+        masses: ArrayLike | openmm.System | None = None,
         force_matrix: Any | None = None,
     ) -> Mapping:
         r"""Beads at any linear combinations of atoms.
@@ -193,6 +216,9 @@ class Mapping:
             The beads' names.
         types
             The names of the beads' types; by default the beads' names.
+        masses
+            Of the atoms, amu, ``[atoms]``, or the `openmm.System` that has them, 0 for virtual sites; by default
+            those of the elements.
         force_matrix
             ``[beads, atoms]``. By default a bead's force is the sum of the forces on its atoms where no
             atom is part of two beads, and otherwise :math:`(M M^T)^{-1} M`, the smallest matrix with
@@ -203,7 +229,7 @@ class Mapping:
             in_beads = np.bincount(position_matrix.indices, minlength=position_matrix.shape[1])
             disjoint = in_beads.max(initial=0) <= 1
             force_matrix = _sum_of_forces(position_matrix) if disjoint else _pseudo_inverse(position_matrix)
-        return cls(topology, position_matrix, force_matrix, names=names, types=types)
+        return cls(topology, position_matrix, force_matrix, names=names, types=types, masses=masses)
 
     @property
     def number_of_beads(self) -> int:
@@ -235,16 +261,16 @@ class Mapping:
         Raises
         ------
         ValueError
-            There is no such bead.
+            There is no such bead, or one is bonded to itself.
         """
-        pairs = np.asarray(bonds, np.int64).reshape(-1, 2)
-        if pairs.size and not (pairs.min() >= 0 and pairs.max() < self.number_of_beads):
-            raise ValueError(f"bonds must join beads 0 to {self.number_of_beads - 1}, got {pairs.tolist()}")
+        pairs = check_bonds(bonds, self.number_of_beads)
         mapping = copy.copy(self)
         mapping._topology = with_bonds(self._topology, pairs.tolist())
         return mapping
 
-    def map_positions(self, positions: ArrayLike, box: ArrayLike | None = None) -> NDArray[np.float64]:
+    def map_positions(
+        self, positions: ArrayLike, box: ArrayLike | None = None, *, make_whole: bool = True, first_frame: int = 0
+    ) -> NDArray[np.float64]:
         """Positions of the beads.
 
         Parameters
@@ -252,8 +278,13 @@ class Mapping:
         positions
             ``[atoms, 3]`` or ``[frames, atoms, 3]``, nm.
         box
-            ``[3, 3]``, or ``[frames, 3, 3]``, box vectors as rows, nm. With it, beads that a face of the
-            periodic box cuts apart are refused.
+            ``[3, 3]``, or ``[frames, 3, 3]``, box vectors as rows in OpenMM's reduced form, nm. Without it, molecules
+            are taken to be whole.
+        make_whole
+            Whether molecules that faces of the box cut are first made whole along the bonds of the atoms' topology, by
+            `openmmcg.geometry.make_whole`. What bonds do not join is checked.
+        first_frame
+            What error messages count frames from.
 
         Returns
         -------
@@ -262,13 +293,13 @@ class Mapping:
         Raises
         ------
         ValueError
-            The number of atoms differs from the map's, or a bead's atoms are half a box or more apart.
+            The number of atoms differs from the map's; there is no such box; or a bead's atoms, that were not made
+            whole, are half a box or more apart.
         """
         positions = np.asarray(positions, float)
+        self._check_atoms(positions)
         if box is not None:
-            boxes = np.broadcast_to(np.asarray(box, float), (*positions.shape[:-2], 3, 3))
-            for frame in np.ndindex(boxes.shape[:-2]):
-                self._check_whole(positions[frame], boxes[frame])
+            positions = (self._bonded if make_whole else self._unbonded).whole(positions, box, first_frame)
         return self._combine(self.position_matrix, positions)
 
     def map_forces(self, forces: ArrayLike) -> NDArray[np.float64]:
@@ -339,27 +370,29 @@ class Mapping:
                 "take the whole rigid group into the bead, or use constraint_aware_force_map or optimal_force_map"
             )
 
-    def _combine(self, matrix: sparse.csr_array, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    @cached_property
+    def _bonded(self) -> Molecules:
+        return Molecules(self.number_of_atoms, self._atom_bonds, self._atoms_of_beads())
+
+    @cached_property
+    def _unbonded(self) -> Molecules:
+        return Molecules(self.number_of_atoms, (), self._atoms_of_beads())
+
+    def _atoms_of_beads(self) -> dict[str, NDArray[np.int32]]:
+        """By what error messages call them."""
+        groups = np.split(self.position_matrix.indices, self.position_matrix.indptr[1:-1])
+        names = [f"the atoms of bead {bead} ({name})" for bead, name in enumerate(self.names)]
+        return dict(zip(names, groups, strict=True))
+
+    def _check_atoms(self, vectors: NDArray[np.float64]) -> None:
         if vectors.ndim < 2 or vectors.shape[-2:] != (self.number_of_atoms, 3):
             raise ValueError(f"the map is for {self.number_of_atoms} atoms, got an array of shape {vectors.shape}")
+
+    def _combine(self, matrix: sparse.csr_array, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+        self._check_atoms(vectors)
         columns = np.moveaxis(vectors, -2, 0)
         mapped = (matrix @ columns.reshape(self.number_of_atoms, -1)).reshape(-1, *columns.shape[1:])
         return np.moveaxis(mapped, 0, -2)
-
-    def _check_whole(self, positions: NDArray[np.float64], box: NDArray[np.float64]) -> None:
-        members, starts = self.position_matrix.indices, self.position_matrix.indptr[:-1]
-        fractions = (positions @ np.linalg.inv(box))[members]
-        extents = np.maximum.reduceat(fractions, starts) - np.minimum.reduceat(fractions, starts)
-        if extents.max() >= 0.5:
-            bead = int(np.argmax(extents.max(axis=1)))
-            raise ValueError(
-                f"the atoms of bead {bead} ({self.names[bead]}) are {extents[bead].max():.2f} box widths "
-                "apart: molecules are cut at the faces of the periodic box. Write them whole, in OpenMM by "
-                "getState(enforcePeriodicBox=False), or mend them, in MDTraj by make_molecules_whole()"
-            )
-
-    def _atoms_of_beads(self) -> list[NDArray[np.int32]]:
-        return np.split(self.position_matrix.indices, self.position_matrix.indptr[1:-1])
 
 
 def _sparse(matrix: Any) -> sparse.csr_array:
@@ -417,15 +450,43 @@ def _check_consistency(position_matrix: sparse.csr_array, force_matrix: sparse.c
         )
 
 
-def _atom_masses(topology: app.Topology) -> NDArray[np.float64]:
-    return np.array([0.0 if a.element is None else a.element.mass.value_in_unit(unit.dalton) for a in topology.atoms()])
+class _AtomMasses:
+    """Masses of atoms where they are known, from the elements of a topology, or given."""
+
+    def __init__(self, topology: app.Topology, masses: ArrayLike | openmm.System | None) -> None:
+        self._atoms = list(topology.atoms())
+        known: Any = masses
+        if masses is None:
+            known = [np.nan if a.element is None else a.element.mass.value_in_unit(unit.dalton) for a in self._atoms]
+        elif isinstance(masses, openmm.System):
+            known = [masses.getParticleMass(i).value_in_unit(unit.dalton) for i in range(masses.getNumParticles())]
+        self._masses = np.asarray(known, np.float64)
+        if self._masses.shape != (len(self._atoms),):
+            raise ValueError(
+                f"masses of shape {list(self._masses.shape)} do not fit the topology's {len(self._atoms)} atoms"
+            )
+        if masses is not None and not (np.isfinite(self._masses).all() and (self._masses >= 0).all()):
+            raise ValueError("masses must be finite and not negative")
+
+    def of(self, atoms: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Masses of atoms, amu; ValueError where one is unknown."""
+        found = self._masses[atoms]
+        unknown = atoms[np.isnan(found)]
+        if len(unknown):
+            atom = self._atoms[unknown[0]]
+            raise ValueError(
+                f"atom {atom.index} ({atom.name} of residue {atom.residue.name}) is part of a bead and has no element, "
+                "so its mass is unknown; give masses=, the openmm.System or an array, in which virtual sites have the "
+                "mass 0, or leave the atom out"
+            )
+        return found
 
 
-def _bead_masses(position_matrix: sparse.csr_array, topology: app.Topology) -> NDArray[np.float64]:
-    masses = _atom_masses(topology)[position_matrix.indices]
+def _bead_masses(position_matrix: sparse.csr_array, of_atoms: _AtomMasses) -> NDArray[np.float64]:
+    masses = of_atoms.of(position_matrix.indices)
     if not masses.all():
         atom = position_matrix.indices[np.argmin(masses)]
-        raise ValueError(f"atom {atom} is part of a bead and has no mass (a virtual site, or no element); leave it out")
+        raise ValueError(f"atom {atom} is part of a bead and has no mass (a virtual site); leave it out")
     inverse = sparse.csr_array(
         (position_matrix.data**2 / masses, position_matrix.indices, position_matrix.indptr),
         position_matrix.shape,

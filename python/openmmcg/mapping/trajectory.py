@@ -15,7 +15,14 @@ from openmmcg.mapping.map import Mapping
 _FRAMES_AT_ONCE = 200
 
 
-def map_frames(source: Frames, mapping: Mapping, path: str | os.PathLike[str], progress: bool = True) -> None:
+def map_frames(
+    source: Frames,
+    mapping: Mapping,
+    path: str | os.PathLike[str],
+    progress: bool = True,
+    *,
+    make_whole: bool = True,
+) -> None:
     """Write the beads' trajectory.
 
     What has been written by an earlier, interrupted call is kept and continued; where nothing is left to
@@ -24,26 +31,28 @@ def map_frames(source: Frames, mapping: Mapping, path: str | os.PathLike[str], p
     Parameters
     ----------
     source
-        The atoms' trajectory, molecules whole.
+        The atoms' trajectory.
     mapping
         The map.
     path
         The file to write.
     progress
         Show a progress bar.
+    make_whole
+        See `Mapping.map_positions`.
 
     Raises
     ------
     ValueError
-        The number of atoms differs from the map's; a face of the box cuts a bead apart; or the file holds
-        something else than the first frames of this source in this map.
+        The number of atoms differs from the map's; a face of the box cuts a bead apart that bonds do not make whole;
+        or the file holds something else than the first frames of this source in this map.
     """
     if source.number_of_particles != mapping.number_of_atoms:
         raise ValueError(
             f"{source.path} has {source.number_of_particles} atoms, the map is for {mapping.number_of_atoms}"
         )
     path = Path(path)
-    if path.exists() and 0 < len(source) == _frames_mapped(source, mapping, path):
+    if path.exists() and 0 < len(source) == _frames_mapped(source, mapping, path, make_whole):
         return
     with FrameWriter(
         path,
@@ -62,26 +71,21 @@ def map_frames(source: Frames, mapping: Mapping, path: str | os.PathLike[str], p
             for first in range(len(writer), len(source), _FRAMES_AT_ONCE)
         ]
         for part in tqdm(parts, "mapping", unit=f"{_FRAMES_AT_ONCE} frames", disable=not progress):
-            positions = _map_positions(source, mapping, part)
+            positions = _map_positions(source, mapping, part, make_whole)
             boxes = None if source.boxes is None else source.boxes[part]
             forces = mapping.map_forces(source.forces[part]) if source.has_forces else None
             writer.extend(positions, boxes, source.times[part], forces)
 
 
-def _map_positions(source: Frames, mapping: Mapping, part: slice) -> NDArray[np.float64]:
-    positions, boxes = source.positions[part], None if source.boxes is None else source.boxes[part]
+def _map_positions(source: Frames, mapping: Mapping, part: slice, make_whole: bool) -> NDArray[np.float64]:
+    boxes = None if source.boxes is None else source.boxes[part]
     try:
-        return mapping.map_positions(positions, boxes)
-    except ValueError:
-        for number, frame in enumerate(positions):
-            try:
-                mapping.map_positions(frame, None if boxes is None else boxes[number])
-            except ValueError as error:
-                raise ValueError(f"frame {part.start + number} of {source.path}: {error}") from error
-        raise
+        return mapping.map_positions(source.positions[part], boxes, make_whole=make_whole, first_frame=part.start)
+    except ValueError as error:
+        raise ValueError(f"{source.path}: {error}") from error
 
 
-def _frames_mapped(source: Frames, mapping: Mapping, path: Path) -> int:
+def _frames_mapped(source: Frames, mapping: Mapping, path: Path, make_whole: bool) -> int:
     """How far a file has come that must hold this source in this map, judged by times and the last frame."""
     with Frames(path) as mapped:
         frames, last = len(mapped), len(mapped) - 1
@@ -89,7 +93,9 @@ def _frames_mapped(source: Frames, mapping: Mapping, path: Path) -> int:
             frames <= len(source)
             and mapped.number_of_particles == mapping.number_of_beads
             and np.array_equal(mapped.times, source.times[:frames])
-            and np.allclose(mapped.positions[last], mapping.map_positions(source.positions[last]), atol=1e-5)
+            and np.allclose(
+                mapped.positions[last], _map_positions(source, mapping, slice(last, frames), make_whole)[0], atol=1e-5
+            )
             and mapped.has_forces == source.has_forces
             and (not mapped.has_forces or _same_forces(mapped.forces[last], mapping.map_forces(source.forces[last])))
         )

@@ -4,7 +4,9 @@ import copy
 import io
 import os
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +14,7 @@ from openmmcg.geometry.cells import near_pairs
 from openmmcg.geometry.scriptable import chain_pairs, minimum_image
 from openmmcg.potentials.compiled import compile_network
 from openmmcg.potentials.networks.program import FilterConvolutionNetwork
+from openmmcg.state import replacing
 
 
 class NeighborListModule(nn.Module):
@@ -110,10 +113,103 @@ class PeriodicPlainModule(_OwnNeighbors):
 
 
 def script_and_compile(network: nn.Module) -> tuple[torch.jit.ScriptModule, tuple[str, bytes] | None]:
-    """A copy of a network under the neighbor-list contract, and its compiled form where there is one."""
+    """A copy of a network under the neighbor-list contract, and its compiled form where there is one.
+
+    Raises
+    ------
+    ValueError
+        The network lacks what a potential needs, see `docs/model-contract.md`; or weights are not finite.
+    """
+    check_cutoff(network)
     network = copy.deepcopy(network).to("cpu", torch.float32).eval()
     compiled = compile_network(network) if isinstance(network, FilterConvolutionNetwork) else None
-    return torch.jit.script(supply_pairs(network)), compiled
+    scripted = _script(supply_pairs(network), f"the network {type(network).__name__}")
+    for dtype in (torch.float32, torch.float64):
+        with torch.no_grad():  # else the copies of parameters would be results of an operation
+            copied = copy.deepcopy(scripted.network).to(dtype)
+        _evaluate(copied, dtype, type(network).__name__)
+    return scripted, compiled
+
+
+def check_cutoff(network: nn.Module) -> None:
+    """Refuse a network that does not say within which distance, or in which molecule, beads see each other.
+
+    Raises
+    ------
+    ValueError
+        It does not.
+    """
+    cutoff: Any = getattr(network, "cutoff", "missing")
+    if cutoff is None and hasattr(network, "molecule"):
+        return
+    if not isinstance(cutoff, (int, float, Tensor)) or not 0 < float(cutoff) < float("inf"):
+        raise ValueError(
+            f"the network {type(network).__name__} needs the attribute 'cutoff', a distance in nm beyond which it lets "
+            f"no beads interact (self.cutoff = 0.7, for example); got {cutoff!r}. A network of one whole molecule has "
+            "the cutoff None and the attribute 'molecule', see CGnet"
+        )
+
+
+def _script(module: nn.Module, what: str) -> torch.jit.ScriptModule:
+    try:
+        return torch.jit.script(module)
+    except Exception as error:
+        # TorchScript keeps half of what it could not script, and when asked again would only say "Can't redefine
+        # method"; with a new store of types it says what is wrong, each time.
+        torch.jit._recursive.concrete_type_store = torch.jit._recursive.ConcreteTypeStore()
+        raise ValueError(
+            f"{what} cannot be translated to TorchScript, by which OpenMM runs it; write its forward with what "
+            f"TorchScript knows (annotated arguments, torch operators). {error}"
+        ) from error
+
+
+def _evaluate(network: torch.jit.ScriptModule, dtype: torch.dtype, name: str) -> None:
+    """Try a network on some beads; the arguments are those of `SchNet.forward`."""
+    displacements, types, rows, columns = _some_beads(network)
+    displacements = displacements.to(dtype).requires_grad_()
+    given = f"{len(types)} beads with {len(rows)} pairs in {str(dtype).removeprefix('torch.')}"
+    try:
+        with torch.jit.optimized_execution(False):  # no time for what is run once
+            energies = network(displacements, types, rows, columns)
+    except Exception as error:
+        raise ValueError(f"the network {name} cannot be evaluated for {given}: {error}") from error
+    expected = f"it must return energies of the beads, a tensor of shape [{len(types)}] for {given}"
+    if not isinstance(energies, Tensor) or energies.shape != types.shape:
+        found = f"the shape {list(energies.shape)}" if isinstance(energies, Tensor) else f"a {type(energies).__name__}"
+        of_pairs = isinstance(energies, Tensor) and energies.shape == rows.shape
+        hint = "; add energies of pairs to those of their beads by index_add" if of_pairs else ""
+        raise ValueError(f"the network {name} returns {found}; {expected}{hint}")
+    if energies.dtype != dtype:
+        raise ValueError(
+            f"the network {name} returns {energies.dtype} for displacements and parameters in {dtype}; register "
+            "constant tensors as buffers, which take the network's precision, and name no dtype in forward"
+        )
+    if not energies.requires_grad:
+        raise ValueError(f"the energies of the network {name} do not depend on displacements: there are no forces")
+    (gradients,) = torch.autograd.grad(energies.sum(), displacements, allow_unused=True)
+    if gradients is None:
+        raise ValueError(f"the energies of the network {name} do not depend on displacements: there are no forces")
+    for what, values in (("energies", energies), ("forces", gradients)):
+        if not bool(torch.isfinite(values).all()):
+            raise ValueError(f"the {what} of the network {name} are not finite for {given} at ordinary distances")
+
+
+def _some_beads(network: torch.jit.ScriptModule) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Displacements, types, rows and columns of a chain that wanders about, of all the network's bead types."""
+    if hasattr(network, "molecule"):
+        types, cutoff = network.molecule, 0.4
+    else:
+        number: Any = getattr(network, "types", 1)
+        types, cutoff = torch.arange(2 * number + 3) % number, float(network.cutoff)  # type: ignore[arg-type]
+    steps = np.random.default_rng(0).normal(size=(len(types), 3))
+    places = torch.from_numpy(np.cumsum(0.45 * cutoff * steps / np.linalg.norm(steps, axis=1, keepdims=True), 0))
+    if hasattr(network, "molecule"):
+        rows, columns = chain_pairs(places, len(types))
+    else:
+        rows, columns = near_pairs(places, torch.empty(0, dtype=places.dtype), cutoff)
+        if len(rows) == len(types):  # the number of pairs is to differ from that of beads
+            rows, columns = rows[1:], columns[1:]
+    return places[columns] - places[rows], types, rows, columns
 
 
 def scale_module(content: bytes, factor: float) -> torch.jit.ScriptModule:
@@ -138,5 +234,6 @@ def export_plain(
     """Write a network as a module of the plain contract, see `CGPotential.export_openmm_torch`."""
     kind = PeriodicPlainModule if periodic else PlainModule
     module = torch.jit.script(kind(network, torch.tensor(list(types), dtype=torch.int64), cutoff).eval())
-    module.save(os.fspath(path))
+    with replacing(path) as unfinished:
+        module.save(os.fspath(unfinished))
     return module

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from openmm import app
 from openmmcg._openmmcg import is_cgforce
 from openmmcg.potentials.potential import CGPotential
 from openmmcg.simulation.context import empty_context
+from openmmcg.state import read_json, write_json
 
 _MOST = 31  # OpenMM has 32 force groups, and the first is that of what the potentials share
 
@@ -213,8 +213,7 @@ class Ensemble:
         files = [f"potential_{number}.pt" for number in range(len(self))]
         for file, potential in zip(files, self.potentials, strict=True):
             potential.save(folder / file)
-        content = {"potentials": files, "spread_limit": self.spread_limit}
-        (folder / "ensemble.json").write_text(json.dumps(content, indent=1))
+        write_json(folder / "ensemble.json", {"potentials": files, "spread_limit": self.spread_limit})
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> Ensemble:
@@ -228,7 +227,7 @@ class Ensemble:
             A file is damaged.
         """
         folder = Path(directory).expanduser()
-        content = json.loads((folder / "ensemble.json").read_text())
+        content = read_json(folder / "ensemble.json", "an ensemble")
         return cls([CGPotential.load(folder / file) for file in content["potentials"]], content["spread_limit"])
 
 

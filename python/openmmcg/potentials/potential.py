@@ -13,8 +13,9 @@ import numpy as np
 import openmm
 from openmm import app, unit
 
-from openmmcg.model_file import BeadType, ModelFile, to_bytes
+from openmmcg.model_file import BeadType, ModelFile, finite_or_null, to_bytes
 from openmmcg.potentials.priors import Prior, add_priors, from_xml, scale_prior, to_xml
+from openmmcg.state import replacing
 
 if TYPE_CHECKING:
     import torch
@@ -40,12 +41,13 @@ class CGPotential:
     temperature : float, optional
         Temperature of the training data, K.
     provenance : mapping, optional
-        Anything JSON can express about where the potential comes from.
+        Anything JSON can express about where the potential comes from. Numbers that are not finite become None.
 
     Raises
     ------
     ValueError
-        The parts do not fit together, or weights are not finite.
+        The parts do not fit together, weights are not finite, or the network is not what `docs/model-contract.md`
+        asks for: it is scripted, and tried in float32 and float64.
 
     Notes
     -----
@@ -81,13 +83,14 @@ class CGPotential:
             "contract": "none",
             "bead_types": [{"name": kind.name, "mass": float(kind.mass)} for kind in kinds],
             "temperature": temperature,
-            "provenance": dict(provenance or {}),
+            "provenance": finite_or_null(provenance or {}),
         }
         extras: dict[str, str | bytes] = {"priors.json": json.dumps([to_xml(prior) for prior in priors])}
         module = None
         if network is not None:
             from openmmcg.potentials.contract import script_and_compile
 
+            module, compiled = script_and_compile(network)
             description |= {
                 "contract": "neighbor-list",
                 "cutoff": _NO_PAIRS if network.cutoff is None else float(network.cutoff),  # type: ignore[arg-type]
@@ -97,7 +100,6 @@ class CGPotential:
             }
             if network.cutoff is None:
                 description["molecule"] = network.molecule.tolist()  # type: ignore[operator,union-attr]
-            module, compiled = script_and_compile(network)
             if compiled is not None:
                 extras["compiled_network.json"], extras["compiled_network.bin"] = compiled
         self._file = ModelFile(to_bytes(module, description, extras))
@@ -114,7 +116,10 @@ class CGPotential:
         provenance
             Added to what is there.
         """
-        description = {**self._file.description, "provenance": {**self.provenance, **(provenance or {})}}
+        description = {
+            **self._file.description,
+            "provenance": finite_or_null({**self.provenance, **(provenance or {})}),
+        }
         extras: dict[str, str | bytes] = {
             "priors.json": json.dumps([*self._file.priors, *(to_xml(prior) for prior in priors)])
         }
@@ -168,16 +173,8 @@ class CGPotential:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the potential to a file, which appears complete or not at all and replaces an older one."""
-        target = Path(path).expanduser()
-        unfinished = target.with_name(f"{target.name}.{os.getpid()}.new")
-        try:
-            with open(unfinished, "wb") as file:
-                file.write(self.to_bytes())
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(target)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        with replacing(Path(path).expanduser()) as unfinished:
+            unfinished.write_bytes(self.to_bytes())
 
     def to_bytes(self) -> bytes:
         """The content of the potential's file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -25,12 +26,12 @@ def bead_types(
     Raises
     ------
     ValueError
-        When there is not one type per particle.
+        When there is not one type per particle, or a type that is no whole number or has no name.
     """
     particles = system.getNumParticles()
     known = _types_of_force(system) or BeadTypes([0] * particles, ["bead"])
     result = BeadTypes(
-        known.types if types is None else [int(bead_type) for bead_type in types],
+        known.types if types is None else [_whole(bead_type) for bead_type in types],
         known.type_names if type_names is None else list(type_names),
     )
     if len(result.types) != particles:
@@ -39,6 +40,13 @@ def bead_types(
     if wrong:
         raise ValueError(f"bead type {wrong[0]} has no name; there are {len(result.type_names)} names of types")
     return result
+
+
+def _whole(bead_type: int) -> int:
+    try:
+        return operator.index(bead_type)
+    except TypeError:
+        raise ValueError(f"bead types are whole numbers, indices into type_names, not {bead_type!r}") from None
 
 
 def _types_of_force(system: openmm.System) -> BeadTypes | None:

@@ -10,8 +10,11 @@ import openmm
 from numpy.typing import ArrayLike, NDArray
 from openmm import unit
 
+from openmmcg.simulation.coinciding import check_coinciding
+
 # OpenCL only when asked for by name: where there is no GPU it may run on the CPU, slower than CPU does.
 _PREFERRED = ("CUDA", "HIP", "CPU")
+_REPRODUCIBLE = {"DeterministicForces": "true", "Threads": "1"}
 
 
 def default_box(system: openmm.System) -> NDArray[np.float64] | None:
@@ -28,6 +31,8 @@ def create_context(
     box: ArrayLike | None,
     platform: str | openmm.Platform | None = None,
     threads: int | None = None,
+    *,
+    reproducible: bool = False,
 ) -> openmm.Context:
     """Create a Context with positions and box.
 
@@ -44,16 +49,19 @@ def create_context(
         By default CUDA or HIP where there is one, else CPU.
     threads : int, optional
         Threads of the CPU platform; all cores by default.
+    reproducible : bool
+        Whether forces must be the same to the last digit each time, where the platform leaves the choice: then one
+        thread is the default.
 
     Raises
     ------
     ValueError
-        When positions are not finite or not one per particle, when the box does not fit the System or is not
-        in the reduced form, when the platform has no threads to choose, or when the energy of the positions
-        is not finite.
+        When positions are not finite or not one per particle, when particles that act on each other coincide, when
+        the box does not fit the System or is not in the reduced form, when the platform has no threads to choose, or
+        when the energy of the positions is not finite.
     """
     start = check_positions(system, positions)
-    context = empty_context(system, integrator, box, platform, threads)
+    context = empty_context(system, integrator, box, platform, threads, reproducible=reproducible)
     place(context, start)
     return context
 
@@ -64,17 +72,31 @@ def empty_context(
     box: ArrayLike | None,
     platform: str | openmm.Platform | None = None,
     threads: int | None = None,
+    *,
+    reproducible: bool = False,
 ) -> openmm.Context:
     """A Context without positions; arguments and errors are those of `create_context`."""
     vectors = check_box(system, box)
-    context = openmm.Context(system, integrator, *_platform_arguments(platform, threads))
-    if vectors is not None:
-        context.setPeriodicBoxVectors(*vectors)
+    arguments = (integrator, *_platform_arguments(platform, threads, reproducible))
+    if vectors is None:
+        return openmm.Context(system, *arguments)
+    # GPUs compile for the shape of the default box, and forces compare their cutoff with it.
+    default = system.getDefaultPeriodicBoxVectors()
+    system.setDefaultPeriodicBoxVectors(*vectors)
+    try:
+        context = openmm.Context(system, *arguments)
+    finally:
+        system.setDefaultPeriodicBoxVectors(*default)
+    context.setPeriodicBoxVectors(*vectors)
     return context
 
 
 def place(context: openmm.Context, positions: NDArray[np.float64]) -> None:
-    """Give a Context positions [N, 3], nm, with constraints applied, after checking that their energy is finite."""
+    """Give a Context positions [N, 3], nm, with constraints applied, after checking that they can be moved from."""
+    system, box = context.getSystem(), None
+    if system.usesPeriodicBoundaryConditions():
+        box = context.getState().getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer)
+    check_coinciding(system, positions, box)
     context.setPositions(positions)
     # Mapped positions fluctuate about the lengths that constraints fix.
     context.applyConstraints(context.getIntegrator().getConstraintTolerance())
@@ -127,15 +149,21 @@ def check_box(system: openmm.System, box: ArrayLike | None) -> NDArray[np.float6
     return vectors
 
 
-def _platform_arguments(platform: str | openmm.Platform | None, threads: int | None) -> tuple:
+def _platform_arguments(
+    platform: str | openmm.Platform | None, threads: int | None, reproducible: bool
+) -> tuple[openmm.Platform, dict[str, str]]:
     chosen = platform if isinstance(platform, openmm.Platform) else _platform_named(platform)
-    if threads is None:
-        return (chosen,)
-    if threads < 1:
-        raise ValueError(f"threads must be at least 1, not {threads}")
-    if "Threads" not in chosen.getPropertyNames():
-        raise ValueError(f"the {chosen.getName()} platform has no number of threads; leave out threads")
-    return (chosen, {"Threads": str(threads)})
+    known, properties = chosen.getPropertyNames(), {}
+    if threads is not None:
+        if threads < 1:
+            raise ValueError(f"threads must be at least 1, not {threads}")
+        if "Threads" not in known:
+            raise ValueError(f"the {chosen.getName()} platform has no number of threads; leave out threads")
+        properties["Threads"] = str(threads)
+    if reproducible:
+        # Several threads add up forces in another order each time, DeterministicForces or not.
+        properties = {name: value for name, value in _REPRODUCIBLE.items() if name in known} | properties
+    return chosen, properties
 
 
 def _platform_named(name: str | None) -> openmm.Platform:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import openmm
 from numpy.typing import ArrayLike, NDArray
@@ -22,6 +24,10 @@ def minimise(
 ) -> NDArray[np.float64]:
     """Positions at a local minimum of the potential energy, by OpenMM's L-BFGS minimiser.
 
+    On the CPU platform with one thread, the default, the same call gives the same positions to the last digit, on the
+    same machine. A run that begins with them and is to go on elsewhere had better be given the positions from before,
+    and ``minimisation``.
+
     Parameters
     ----------
     system : openmm.System
@@ -33,8 +39,10 @@ def minimise(
         Root mean square force, kJ/mol/nm, at which to stop.
     maximum_iterations : int
         0 goes on until the tolerance is reached.
-    platform, threads
+    platform
         As of `create_context`.
+    threads
+        Of the CPU platform; one by default.
 
     Returns
     -------
@@ -43,8 +51,19 @@ def minimise(
     Raises
     ------
     ValueError
-        As `create_context`.
+        As `create_context`, for a tolerance that is not positive, and where the potential has no minimum to be found.
     """
-    context = create_context(system, openmm.VerletIntegrator(0.001), positions, box, platform, threads)
+    if not tolerance > 0:
+        raise ValueError(f"tolerance must be positive, not {tolerance} kJ/mol/nm")
+    integrator = openmm.VerletIntegrator(0.001)
+    context = create_context(system, integrator, positions, box, platform, threads, reproducible=True)
     openmm.LocalEnergyMinimizer.minimize(context, tolerance, maximum_iterations)
-    return context.getState(positions=True).getPositions(asNumpy=True).value_in_unit(unit.nanometer)
+    state = context.getState(positions=True, energy=True)
+    result = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
+    energy = state.getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole)
+    if not (math.isfinite(energy) and np.isfinite(result).all()):
+        raise ValueError(
+            f"minimisation ended at an energy of {energy} kJ/mol: the potential has no minimum near these positions, "
+            "or particles overlap; start from others"
+        )
+    return result

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmmcg.analysis.statistics import series_average
-from openmmcg.simulation.resumable import Checkpoint, read_checkpoint, read_log
+from openmmcg.simulation.resumable import Checkpoint, read_checkpoint, read_log, trajectory_paths
 
 # Of time steps in ps: nanoseconds per step times milliseconds per day.
 _NANOSECONDS_PER_DAY = 1e-3 * 86400e3
@@ -24,7 +24,7 @@ class RunResult:
     path : Path
         The frames; with replicas, the path given to `run`, beside which theirs are.
     frames : int
-        Number of frames, of each replica.
+        Number of frames, of each replica that was not dropped.
     milliseconds_per_step : float
         Wall-clock time of an integration step, without writing files.
     nanoseconds_per_day : float
@@ -33,7 +33,10 @@ class RunResult:
         Over all frames and replicas, K, and its standard error by block averaging. Of overdamped dynamics, which has
         no velocities, the temperature of displacements: above the thermostat's by what the time step is too long.
     stable : bool
-        False when the run was stopped because energy, temperature or positions left all bounds.
+        False when energy, temperature or positions left all bounds, so that the run was stopped, or a replica dropped:
+        then this is False for the replica and for the whole.
+    failure : str or None
+        Why it is not stable, and where.
     replicas : tuple of RunResult
         What came of each replica, with its own frames and temperature; empty where there are none. Its energies are
         in its log, `read_log(replica.path)`.
@@ -46,21 +49,8 @@ class RunResult:
     mean_temperature: float
     temperature_error: float
     stable: bool
+    failure: str | None = None
     replicas: tuple[RunResult, ...] = ()
-
-
-def trajectory_paths(path: str | Path, replicas: int | None) -> list[Path]:
-    """Where the frames of a run go: to its path, or of each replica to one with a number before the suffix.
-
-    Examples
-    --------
-    >>> [path.name for path in trajectory_paths("cg.h5md", 2)]
-    ['cg.0.h5md', 'cg.1.h5md']
-    """
-    path = Path(path)
-    if replicas is None:
-        return [path]
-    return [path.with_suffix(f".{replica}{path.suffix or '.h5md'}") for replica in range(replicas)]
 
 
 def read_result(path: str | Path) -> RunResult:
@@ -72,26 +62,50 @@ def read_result(path: str | Path) -> RunResult:
         When there is no run at `path`.
     """
     checkpoint = read_checkpoint(path)
-    number = checkpoint.settings.get("replicas")
-    temperatures = {file: read_log(file)["temperature_K"] for file in trajectory_paths(path, number)}
+    number = checkpoint.inputs["replicas"]
     # An interruption may have left a log a line longer than another.
-    frames = min(map(len, temperatures.values()))
-    mean_of_replicas = np.mean([temperature[:frames] for temperature in temperatures.values()], axis=0)
-    replicas = [_result(checkpoint, file, temperature, 1) for file, temperature in temperatures.items()]
+    files = trajectory_paths(path, number)
+    counts = [checkpoint.frames_of(replica) for replica in range(len(files))]
+    temperatures = [read_log(file)["temperature_K"][:count] for file, count in zip(files, counts, strict=True)]
     if number is None:
-        return replicas[0]
-    return replace(_result(checkpoint, Path(path), mean_of_replicas, number), replicas=tuple(replicas))
+        return _result(checkpoint, files[0], counts[0], temperatures[0], checkpoint.failure, 1)
+    replicas = [
+        _result(checkpoint, file, count, temperature, checkpoint.reasons.get(replica, checkpoint.failure), 1)
+        for replica, (file, count, temperature) in enumerate(zip(files, counts, temperatures, strict=True))
+    ]
+    reasons = [f"replica {replica}: {reason}" for replica, reason in checkpoint.reasons.items()]
+    failures = [checkpoint.failure] if checkpoint.failure else []
+    simulated = sum(counts) / max(checkpoint.frames, 1)  # replicas at a time, on average
+    failure = "; ".join(reasons + failures) or None
+    whole = _result(checkpoint, Path(path), checkpoint.frames, _means(temperatures), failure, simulated)
+    return replace(whole, replicas=tuple(replicas))
 
 
-def _result(checkpoint: Checkpoint, path: Path, temperature: NDArray[np.float64], replicas: int) -> RunResult:
+def _means(series: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The mean at each time over those series that are that long."""
+    together = np.full((len(series), max(map(len, series))), np.nan)
+    for row, values in zip(together, series, strict=True):
+        row[: len(values)] = values
+    return np.asarray(np.nanmean(together, axis=0))
+
+
+def _result(
+    checkpoint: Checkpoint,
+    path: Path,
+    frames: int,
+    temperature: NDArray[np.float64],
+    failure: str | None,
+    replicas: float,
+) -> RunResult:
     mean, error = series_average(temperature) if len(temperature) else (float("nan"), float("nan"))
     milliseconds = checkpoint.milliseconds_per_step
     return RunResult(
         path=path,
-        frames=checkpoint.frames,
+        frames=frames,
         milliseconds_per_step=milliseconds,
-        nanoseconds_per_day=replicas * _NANOSECONDS_PER_DAY * checkpoint.settings["time_step"] / milliseconds,
+        nanoseconds_per_day=replicas * _NANOSECONDS_PER_DAY * checkpoint.inputs["time_step"] / milliseconds,
         mean_temperature=mean,
         temperature_error=error,
-        stable=checkpoint.failure is None,
+        stable=failure is None,
+        failure=failure,
     )

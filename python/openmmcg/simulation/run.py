@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import openmm
 from numpy.typing import ArrayLike
-from openmm import unit
 
-from openmmcg.frames import FrameWriter
 from openmmcg.simulation.beads import bead_types
-from openmmcg.simulation.context import check_box, check_positions, create_context, empty_context, place
-from openmmcg.simulation.replicas import replicate_system
-from openmmcg.simulation.result import RunResult, read_result, trajectory_paths
-from openmmcg.simulation.resumable import ResumableRun, system_fingerprint
+from openmmcg.simulation.dynamics import Dynamics, Ensemble, whole_number
+from openmmcg.simulation.result import RunResult, read_result
+from openmmcg.simulation.resumable import OnUnstable, Plan, ResumableRun
 
 
 def run(
@@ -30,12 +25,14 @@ def run(
     interval: float,
     equilibration: float = 0.0,
     time_step: float = 0.002,
-    ensemble: Literal["NVT", "NVE", "overdamped"] = "NVT",
+    ensemble: Ensemble = "NVT",
     temperature: float = 300.0,
     friction: float = 1.0,
     seed: int = 0,
     types: Sequence[int] | None = None,
     type_names: Sequence[str] | None = None,
+    minimisation: float | None = None,
+    on_unstable: OnUnstable = "stop",
     platform: str | openmm.Platform = "CPU",
     threads: int | None = None,
     resume: bool = True,
@@ -45,11 +42,17 @@ def run(
 
     Frames go to `path` (H5MD, positions not wrapped into the box), energies and temperatures to a CSV file
     beside it. The run may be stopped at any moment; called again with the same arguments, it goes on where it
-    was, on whatever platform. A finished run returns at once; a longer `duration` makes it longer.
+    was, on whatever platform. A finished run returns at once; a longer `duration` makes it longer. Where anything else
+    has changed, be it a parameter of a force, the starting positions or the box, the call is refused and says what it
+    is; only `platform`, `threads`, `on_unstable` and `progress` may be others than before.
 
     From positions of several replicas, as many copies of the System, which do not see each other, are integrated
     together in one Context, with velocities of their own. For small systems that is much faster than one after the
     other. Each has its frames and its log: for the path ``cg.h5md``, ``cg.0.h5md`` and ``cg.0.csv`` and so on.
+
+    A Context has one box. Replicas of the same box share one, those of another box have another, and all are stepped
+    one Context after the other: with as many boxes as replicas, as after sampling at constant pressure, a step takes as
+    long as that many runs of one replica, and so much memory.
 
     Parameters
     ----------
@@ -58,10 +61,12 @@ def run(
         hold nothing that would couple them, such as a CMMotionRemover, see
         `openmmcg.simulation.replicas.replicate_system`.
     positions : array [N, 3] or [replicas, N, 3]
-        Where to start, nm; see `minimise` where beads may overlap. Frames of a trajectory make replicas:
+        Where to start, nm; see `minimisation` where beads may overlap. Frames of a trajectory make replicas:
         ``Frames("start.h5md").positions[::10]``.
-    box : array [3, 3] or None
-        Box vectors as rows in OpenMM's reduced form, nm; None for a System that is not periodic.
+    box : array [3, 3] or [replicas, 3, 3], or None
+        Box vectors as rows in OpenMM's reduced form, nm; None for a System that is not periodic. One box is that of all
+        replicas; where the frames that they start from differ in it, give each its own:
+        ``Frames("start.h5md").boxes[::10]``.
     path : path
         The frames.
     duration : float
@@ -92,6 +97,12 @@ def run(
         Bead types, indices into `type_names`; by default those of the System's CGForce, else all 0.
     type_names : sequence of str, optional
         By default those of the System's CGForce, else "bead".
+    minimisation : float, optional
+        Minimise the positions first, to this root mean square force, kJ/mol/nm; 10 is usual. Otherwise than with
+        `minimise` before the call, the run depends on the positions as given, which are the same on every machine.
+    on_unstable : "stop" or "drop"
+        What to do when energy, temperature or positions of a replica leave all bounds: stop with an error, or go on
+        without it, from the last frame. Its frames up to there are kept, and its `RunResult` says why it is not stable.
     platform : str or openmm.Platform
         The CPU platform by default. With some twenty beads or fewer ``"Reference"``, in double precision, is often the
         faster one: a step on the CPU platform wakes OpenMM's threads several times.
@@ -109,14 +120,20 @@ def run(
     Raises
     ------
     ValueError
-        Before any step: for positions that are not finite or not one per particle, a box that does not fit
-        the System, an energy that is not finite, times that are not multiples of each other, a System that cannot
-        have replicas, or when the run at `path` was begun with other arguments or another System.
+        Before any step: for positions that are not finite or not one per particle, beads that coincide, a box that
+        does not fit the System, an energy that is not finite, times that are not multiples of each other, a System that
+        cannot have replicas, or when the run at `path` was begun with other arguments or another System, or its
+        files are not those of its checkpoint.
     FileExistsError
         When `path` exists and is not of a run to be resumed; nothing is overwritten.
+    BlockingIOError
+        When another process works on the run at `path`.
+    OSError
+        When the disk is full, or files are damaged; the error names the file. What is complete is kept, and the same
+        call goes on from there.
     UnstableSimulationError
-        When energy, temperature or positions leave all bounds. The frames before are kept, and
-        `read_result(path)` gives the result up to there.
+        When energy, temperature or positions leave all bounds, with ``on_unstable="drop"`` in all replicas. The frames
+        before are kept, and `read_result(path)` gives the result up to there.
 
     Examples
     --------
@@ -144,105 +161,31 @@ def run(
     >>> [replica.path.name for replica in result.replicas]
     ['traps.0.h5', 'traps.1.h5', 'traps.2.h5']
     """
-    steps_per_frame = _multiple(interval, time_step, "interval", "time_step")
-    frames = _multiple(duration, interval, "duration", "interval")
-    equilibration_steps = _multiple(equilibration, time_step, "equilibration", "time_step", least=0)
-    if temperature <= 0 or friction <= 0:
-        raise ValueError(f"temperature and friction must be positive, not {temperature:g} K and {friction:g} 1/ps")
-    if ensemble not in ("NVT", "NVE", "overdamped"):
-        raise ValueError(f"ensemble must be 'NVT', 'NVE' or 'overdamped', not {ensemble!r}")
-    start = np.asarray(positions, dtype=np.float64)
-    replicas = len(start) if start.ndim == 3 else None
-    if replicas is None:
-        check_positions(system, start)
-    else:
-        for replica in range(replicas):
-            with _naming(replica):
-                check_positions(system, start[replica])
-    check_box(system, box)
+    dynamics = Dynamics(ensemble, temperature, friction, time_step)
     beads = bead_types(system, types, type_names)
-    settings = {
-        "system": system_fingerprint(system),
-        "interval": float(interval),
-        "equilibration": float(equilibration),
-        "time_step": float(time_step),
-        "ensemble": ensemble,
-        "temperature": float(temperature),
-        "friction": None if ensemble == "NVE" else float(friction),
-        "seed": int(seed),
-    }
-    whole, single = system, None
-    if replicas is not None:
-        settings["replicas"] = replicas
-        whole = replicate_system(system, replicas)
-    trajectories = trajectory_paths(path, replicas)
-    simulation = ResumableRun(path, settings, trajectories=trajectories, resume=resume)
-    if simulation.complete(frames):
-        return read_result(path)
-
-    def integrator() -> openmm.Integrator:
-        if ensemble == "NVE":
-            return openmm.VerletIntegrator(time_step)
-        langevin = openmm.LangevinMiddleIntegrator if ensemble == "NVT" else openmm.BrownianIntegrator
-        thermostat = langevin(temperature, friction, time_step)
-        thermostat.setRandomNumberSeed(simulation.random_seed(seed))
-        return thermostat
-
-    if replicas is not None:
-        single = empty_context(system, integrator(), box, platform, threads)
-        for replica in range(replicas):
-            with _naming(replica):
-                place(single, start[replica])
-    context = create_context(whole, integrator(), start.reshape(-1, 3), box, platform, threads)
-    if not simulation.begun:
-        if ensemble != "overdamped":
-            context.setVelocitiesToTemperature(temperature, simulation.random_seed(seed))
-        simulation.begin(
-            context,
-            temperature=temperature,
-            equilibration_steps=equilibration_steps,
-            single=single,
-            progress=progress,
-        )
-    content = {
-        "names": [beads.type_names[bead_type] for bead_type in beads.types],
-        "types": beads.types,
-        "type_names": beads.type_names,
-        "masses": [system.getParticleMass(i).value_in_unit(unit.dalton) for i in range(system.getNumParticles())],
-        "temperature": temperature,
-        "forces": False,
-        "periodic": system.usesPeriodicBoundaryConditions(),
-    }
-    with ExitStack() as stack:
-        writers = [stack.enter_context(FrameWriter(file, **content, resume=True)) for file in trajectories]
-        simulation.advance(
-            context,
-            *writers,
-            frames=frames,
-            steps_per_frame=steps_per_frame,
-            temperature=temperature,
-            single=single,
-            progress=progress,
-        )
-    return read_result(path)
-
-
-@contextmanager
-def _naming(replica: int) -> Iterator[None]:
-    """Let errors say which replica they are about."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"replica {replica}: {error}") from None
-
-
-def _multiple(whole: float, part: float, whole_name: str, part_name: str, least: int = 1) -> int:
-    """How many times `part` goes into `whole`, which must be a whole number of times."""
-    if part > 0:
-        count = round(whole / part)
-        # Decimal fractions of a picosecond are not exact in binary.
-        if count >= least and abs(count * part - whole) <= 1e-6 * part:
-            return count
-    raise ValueError(
-        f"{whole_name}, {whole:g} ps, must be a whole number of times, {least} or more, {part_name}, {part:g} ps"
+    plan = Plan(
+        system=system,
+        names=[beads.type_names[bead_type] for bead_type in beads.types],
+        types=beads.types,
+        type_names=beads.type_names,
+        bonds=[],
+        positions=np.asarray(positions, dtype=np.float64),
+        box=None if box is None else np.asarray(box, dtype=np.float64),
+        dynamics=dynamics,
+        steps_per_frame=whole_number(interval, time_step, "interval", "time_step"),
+        equilibration_steps=whole_number(equilibration, time_step, "equilibration", "time_step", least=0),
+        seed=seed,
+        forces=False,
+        minimisation=minimisation,
     )
+    simulation = ResumableRun(
+        path,
+        plan,
+        platform=platform,
+        threads=threads,
+        resume=resume,
+        on_unstable=on_unstable,
+        progress=progress,
+    )
+    simulation.advance(whole_number(duration, interval, "duration", "interval"))
+    return read_result(path)

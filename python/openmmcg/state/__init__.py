@@ -5,19 +5,22 @@ that its outcome depends on, by content (`describe`), so that it is gone on with
 and a lock, so that one process works there at a time.
 """
 
-from openmmcg.state.claim import Claim, claim, lock
+from openmmcg.state.claim import Claim, claim, lock, refuse
 from openmmcg.state.content import describe, differences
-from openmmcg.state.files import read_json, replacing, write_json, write_text
+from openmmcg.state.files import append, read_json, reading, replacing, write_json, write_text
 from openmmcg.state.systems import describe_system, system_differences
 
 __all__ = [
     "Claim",
+    "append",
     "claim",
     "describe",
     "describe_system",
     "differences",
     "lock",
     "read_json",
+    "reading",
+    "refuse",
     "replacing",
     "system_differences",
     "write_json",

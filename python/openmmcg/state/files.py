@@ -2,19 +2,70 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import struct
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+# What readers of zips, arrays, JSON, HDF5 and TorchScript raise where a file is not what it should be; h5py also an
+# OSError without a number. Those with a number are the operating system's, which name the file by themselves.
+_DAMAGE = (ValueError, LookupError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error)
+
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+def reading(path: str | os.PathLike[str], what: str) -> Iterator[None]:
+    """Let errors of the block, which parses a file, name the file and the remedy.
+
+    Parameters
+    ----------
+    path
+        The file.
+    what
+        What the error calls it, "a predictor" for example.
+
+    Raises
+    ------
+    ValueError
+        The block found that the file is damaged or something else.
+
+    Examples
+    --------
+    >>> with reading("homo.npz", "a predictor"):
+    ...     {}["description"]
+    Traceback (most recent call last):
+        ...
+    ValueError: homo.npz is damaged, or not a predictor of this package (KeyError: 'description'); bring back a copy...
+    """
+    try:
+        yield
+    except (*_DAMAGE, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise ValueError(
+            f"{path} is damaged, or not {what} of this package ({type(error).__name__}: {error}); bring back a copy, "
+            "or remove it and make it anew"
+        ) from error
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[Path]:
     """Give a file to write, which takes the place of `path` when the block ends without an error.
 
     So at every moment `path` is the old file or the new one, complete. What an attempt that failed left is removed.
+
+    Parameters
+    ----------
+    path
+        The file to be.
+    durable
+        Whether it has to survive the machine's end as well, and not only that of the process. That takes some
+        milliseconds, too many for what is written several times a second.
 
     Raises
     ------
@@ -34,8 +85,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     unfinished = path.with_name(path.name + ".part")
     try:
         yield unfinished
-        with open(unfinished, "rb") as file:
-            os.fsync(file.fileno())
+        if durable:
+            with open(unfinished, "rb") as file:
+                os.fsync(file.fileno())
         os.replace(unfinished, path)
     except BaseException as error:
         unfinished.unlink(missing_ok=True)
@@ -48,13 +100,35 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file such that at every moment there is either the old one or the new one, complete."""
-    with replacing(path) as unfinished:
+def write_text(path: str | os.PathLike[str], text: str, *, durable: bool = True) -> None:
+    """Write a text file such that at every moment there is either the old one or the new one, see `replacing`."""
+    with replacing(path, durable=durable) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
 
 
-def write_json(path: str | os.PathLike[str], content: Any) -> None:
+def append(path: str | os.PathLike[str], text: str) -> None:
+    """Add text to the end of a file, all of it or nothing; the file is made where there is none.
+
+    Raises
+    ------
+    OSError
+        It could not be written, for example for want of space; it names `path`.
+    """
+    data = text.encode()
+    with open(path, "ab", buffering=0) as file:
+        end = file.tell()
+        try:
+            if file.write(data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            file.truncate(end)
+            raise OSError(
+                error.errno,
+                f"{path} could not be continued ({error.strerror}); what it held before is kept. Make room and go on",
+            ) from error
+
+
+def write_json(path: str | os.PathLike[str], content: Any, *, durable: bool = True) -> None:
     """As `write_text`, of what JSON can express.
 
     Raises
@@ -62,7 +136,7 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
     ValueError
         The content holds NaN or an infinite number, which JSON has no words for.
     """
-    write_text(path, json.dumps(content, indent=1, allow_nan=False))
+    write_text(path, json.dumps(content, indent=1, allow_nan=False), durable=durable)
 
 
 def read_json(path: str | os.PathLike[str], what: str) -> Any:
@@ -82,10 +156,5 @@ def read_json(path: str | os.PathLike[str], what: str) -> Any:
     ValueError
         It is not JSON; the error names the file.
     """
-    path = Path(path)
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # of JSON and of UTF-8
-        raise ValueError(
-            f"{path} is damaged, or not {what} of this package ({error}); bring back a copy, or remove it to begin anew"
-        ) from error
+    with reading(path, what):
+        return json.loads(Path(path).read_text(encoding="utf-8"))

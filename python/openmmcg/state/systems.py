@@ -15,10 +15,10 @@ _FEW = 4  # values of a column that are described by themselves
 
 
 def describe_system(system: openmm.System) -> dict[str, Any]:
-    """All that a System's XML says, a potential's weights included, as columns that a later version can compare.
+    """All that a System's XML says, potential's weights included, as columns that a later version can compare.
 
     Each Force, and the System without them, is a section. A column of a section is all values of one attribute, in
-    their order: ``Bonds/Bond@k`` are the force constants of a HarmonicBondForce, ``Bonds/Bond#`` is their number.
+    their order: ``Bonds/Bond@k`` are the force constants of a HarmonicBondForce, ``Bonds/Bond#`` their number.
 
     Returns
     -------
@@ -37,6 +37,13 @@ def describe_system(system: openmm.System) -> dict[str, Any]:
         name: {"format": f"{release} {section.get('version')}", "columns": _columns(section)}
         for name, section in sections.items()
     }
+
+
+def is_system(description: Any) -> bool:
+    """Whether a description is one of `describe_system`."""
+    return isinstance(description, Mapping) and all(
+        isinstance(section, Mapping) and set(section) == {"format", "columns"} for section in description.values()
+    )
 
 
 def system_differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:

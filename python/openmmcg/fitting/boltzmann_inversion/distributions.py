@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from openmmcg._openmmcg import neighbor_pairs
 from openmmcg.frames import Frames
-from openmmcg.geometry.internal_coordinates import angles, bonded_terms, dihedrals, distances
+from openmmcg.geometry.internal_coordinates import RIGID, angles, bonded_terms, dihedrals, distances
+from openmmcg.geometry.minimum_image import minimum_image
 
 FloatArray = NDArray[np.float64]
 
@@ -80,7 +81,7 @@ def find_coordinates(
     Parameters
     ----------
     sources
-        Mapped frames, molecules whole, all of the same beads.
+        Mapped frames, molecules whole or wrapped, all of the same beads.
     kinds
         Some of "bonds", "angles", "dihedrals" and "pairs".
     bins
@@ -114,7 +115,7 @@ def find_coordinates(
         for key, paths in by_types.items():
             values = np.concatenate([_values(source, kind, paths).ravel() for source in sources])
             label = _label(kind, key, names)
-            if np.ptp(values) <= 1e-6:
+            if not _deviation(kind, values) > RIGID:
                 raise ValueError(f"the {label} does not vary in the frames, so it has no distribution; constrain it")
             mirrored = achiral and kind == "dihedrals"
             found.append(Coordinate(kind, key, label, tuple(paths), _edges(kind, values, bins), mirrored))
@@ -213,7 +214,13 @@ def _label(kind: str, key: tuple[int, ...], names: Sequence[str]) -> str:
 
 
 def _values(source: Frames, kind: str, terms: Sequence[tuple[int, ...]]) -> FloatArray:
-    return _MEASURES[kind](source.positions, np.array(terms, np.int64))
+    return _MEASURES[kind](source.positions, terms, source.boxes)
+
+
+def _deviation(kind: str, values: FloatArray) -> float:
+    """Standard deviation, nm or radians; of dihedrals that on the unit circle, where ±π are one place."""
+    parts = (np.cos(values), np.sin(values)) if kind == "dihedrals" else (values,)
+    return float(np.sqrt(sum(part.var() for part in parts)))
 
 
 def _edges(kind: str, values: FloatArray, bins: int) -> FloatArray:
@@ -239,11 +246,7 @@ def _count_pairs(
     excluded = np.array([path[0] * beads + path[-1] for path in some.terms], np.int64)
     apart = ~np.isin(np.minimum(rows, columns) * beads + np.maximum(rows, columns), excluded)
     rows, columns = rows[apart], columns[apart]
-    displacements = positions[columns] - positions[rows]
-    if box is not None:
-        for axis in (2, 1, 0):
-            displacements -= np.round(displacements[:, axis] / box[axis, axis])[:, None] * box[axis]
-    lengths = np.linalg.norm(displacements, axis=1)
+    lengths = np.linalg.norm(minimum_image(positions[columns] - positions[rows], box), axis=1)
     for index, coordinate in coordinates.items():
         first, second = coordinate.types
         ours = ((types[rows] == first) & (types[columns] == second)) | (

@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from openmmcg.fitting.directory import write_json
 from openmmcg.fitting.force_matching.data import Paths, open_frames, split_folds
 from openmmcg.fitting.force_matching.force_errors import KCAL_PER_MOL_PER_ANGSTROM, ForceErrors
-from openmmcg.fitting.force_matching.force_matching import ForceMatching, ForceMatchingResult
+from openmmcg.fitting.force_matching.force_matching import ForceMatching
+from openmmcg.fitting.force_matching.result import ForceMatchingResult
+from openmmcg.fitting.force_matching.training import claim_once, is_first_process
 from openmmcg.potentials import CGPotential
+from openmmcg.state import write_json
 
 # Of mean squared forces: (kcal/mol/Å)² in (kJ/mol/nm)².
 _SQUARE = KCAL_PER_MOL_PER_ANGSTROM**2
@@ -128,7 +130,8 @@ def cross_validate(
         Mapped frames with forces, see `ForceMatching.fit`. A fold has its part of every file.
     directory
         Where each fold's training is kept, and ``cross_validation.json``. Interrupted, it goes on where it was;
-        finished folds are not trained again.
+        finished folds are not trained again. As the directory of `ForceMatching.fit`, it belongs to what it was begun
+        with: frames, folds, and all that each training depends on.
     folds : int
         How many.
     split : {"random", "blocks"}
@@ -146,7 +149,10 @@ def cross_validate(
     FileNotFoundError
         There are no such frames.
     ValueError
-        A fold would be without data; and what `ForceMatching.fit` raises.
+        A fold would be without data, the directory holds a cross-validation with other inputs; and what
+        `ForceMatching.fit` raises.
+    BlockingIOError
+        Another process works there.
     """
     folder = Path(directory).expanduser()
     results = []
@@ -165,17 +171,24 @@ def cross_validate(
             "fold_split": split,
             "fold_seed": seed,
         }
-        for fold in range(folds):
-            validation = [source.select(parts[fold]) for source, parts in zip(selected, held_out, strict=True)]
-            training = [
-                source.select(np.setdiff1d(np.arange(len(source)), parts[fold]))
-                for source, parts in zip(selected, held_out, strict=True)
-            ]
-            results.append(
-                matching.fit_frames(
-                    training, validation, folder / f"fold_{fold}", record={**record, "fold": fold}, progress=progress
+        inputs = {
+            "folds": folds,
+            "fold_split": split,
+            "fold_seed": seed,
+            "frames": {f"of file {number}": source for number, source in enumerate(selected, 1)},
+        }
+        with claim_once(folder, "a cross-validation", inputs):
+            for fold in range(folds):
+                validation = [source.select(parts[fold]) for source, parts in zip(selected, held_out, strict=True)]
+                training = [
+                    source.select(np.setdiff1d(np.arange(len(source)), parts[fold]))
+                    for source, parts in zip(selected, held_out, strict=True)
+                ]
+                place = folder / f"fold_{fold}"
+                results.append(
+                    matching.fit_frames(training, validation, place, record={**record, "fold": fold}, progress=progress)
                 )
-            )
-    result = CrossValidationResult(results)
-    write_json(folder / "cross_validation.json", result.summary())
+            result = CrossValidationResult(results)
+            if is_first_process():
+                write_json(folder / "cross_validation.json", result.summary())
     return result

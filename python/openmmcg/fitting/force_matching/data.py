@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple, TypeAlias
@@ -16,8 +17,10 @@ from tqdm import tqdm
 
 from openmmcg._openmmcg import neighbor_pairs
 from openmmcg.frames import Frames
-from openmmcg.geometry.scriptable import minimum_image
+from openmmcg.geometry.minimum_image import minimum_image
 from openmmcg.potentials.priors import Prior, PriorForces
+
+_FEWEST_TO_COMPARE = 10  # frames
 
 Paths: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[str]]"
 
@@ -73,8 +76,13 @@ class ForceDataset(Dataset):
     Raises
     ------
     ValueError
-        No frame is selected, there are no forces, a frame holds numbers that are not finite, or its box is too small
-        for the cutoff.
+        No frame is selected, there are no forces, a frame holds numbers that are not finite, its box is too small for
+        the cutoff, or in most frames no two beads are within the cutoff.
+
+    Warns
+    -----
+    UserWarning
+        A single frame has most of the squared forces.
     """
 
     def __init__(
@@ -96,7 +104,7 @@ class ForceDataset(Dataset):
             type_names=frames.type_names,
         )
         displacements, pairs, deltas = [], [], []
-        squares, delta_squares = 0.0, 0.0
+        squares, delta_squares = [], []
         for index in tqdm(selection, "neighbours", unit="frame", disable=not progress, leave=False):
             positions, force = np.asarray(frames.positions[index], float), np.asarray(forces[index], float)
             for name, values in (("positions", positions), ("forces", force)):
@@ -109,17 +117,18 @@ class ForceDataset(Dataset):
                 rows, columns = _chain(len(positions)) if cutoff is None else neighbor_pairs(positions, box, cutoff)
             except ValueError as error:
                 raise ValueError(f"frame {frames.indices[index]} of {frames.path}: {error}") from error
-            separation = positions[columns] - positions[rows]
-            if box is not None:
-                separation = minimum_image(torch.from_numpy(separation), torch.tensor(box)).numpy()
+            separation = minimum_image(positions[columns] - positions[rows], box)
             delta = force - prior_forces(positions, box)
             displacements.append(separation.astype(np.float32))
             pairs.append(np.stack([rows, columns]).astype(np.int32))
             deltas.append(delta.astype(np.float32))
-            squares += np.square(force).sum()
-            delta_squares += np.square(delta).sum()
-        self.mean_square_force = float(squares) / (len(selection) * frames.types.size * 3)
-        self.mean_square_delta = float(delta_squares) / (len(selection) * frames.types.size * 3)
+            squares.append(np.square(force).mean())
+            delta_squares.append(np.square(delta).mean())
+        if cutoff is not None:
+            _check_pairs(frames, selection, cutoff, [part.shape[1] for part in pairs])
+        _check_outliers(frames, selection, delta_squares)
+        self.mean_square_force = float(np.mean(squares))
+        self.mean_square_delta = float(np.mean(delta_squares))
         beads = len(frames.types)
         self._types = torch.from_numpy(np.tile(frames.types, len(selection)))
         self._displacements = torch.from_numpy(np.concatenate(displacements))
@@ -215,6 +224,48 @@ def check_molecule(frames: Frames, molecule: Sequence[int] | None) -> None:
         raise ValueError(
             f"the network is of one molecule with the bead types {list(molecule)}, but the beads in {frames.path} have "
             f"the types {types}; make the network for these beads, or map the frames to its own"
+        )
+
+
+def _check_pairs(frames: Frames, selection: Sequence[int], cutoff: float, counts: Sequence[int]) -> None:
+    """Refuse lengths that are in other units than the cutoff, or a cutoff that is too short."""
+    empty = np.flatnonzero(np.array(counts) == 0)
+    if 2 * len(empty) <= len(counts):
+        return
+    index = selection[int(empty[0])]
+    nearest = _nearest_distance(
+        np.asarray(frames.positions[index], float), None if frames.boxes is None else frames.boxes[index]
+    )
+    raise ValueError(
+        f"in {len(empty)} of {len(counts)} frames of {frames.path} no two beads are within the network's cutoff, "
+        f"{cutoff:g} nm, so there is nothing to learn; in frame {frames.indices[index]} the median distance of a bead "
+        f"to its nearest is {nearest:.3g} nm. Are these lengths in Å? Then write them with length_unit='angstrom' "
+        "(write_frames), or set the attribute 'unit' of the file's positions; else take a larger cutoff"
+    )
+
+
+def _nearest_distance(positions: NDArray[np.float64], box: NDArray[np.float64] | None, most: int = 500) -> float:
+    """Median over beads, of the first of many, of the distance to the nearest other one, nm."""
+    some = positions[:most]
+    displacements = some[:, None] - some
+    if box is not None:
+        displacements = minimum_image(displacements, box)
+    distances = np.linalg.norm(displacements, axis=2)
+    np.fill_diagonal(distances, np.inf)
+    return float(np.median(distances.min(1)))
+
+
+def _check_outliers(frames: Frames, selection: Sequence[int], squares: Sequence[float]) -> None:
+    """Warn of a frame that outweighs all others together."""
+    largest, total = int(np.argmax(squares)), float(np.sum(squares))
+    if len(squares) >= _FEWEST_TO_COMPARE and 2 * squares[largest] > total:
+        others = (total - squares[largest]) / (len(squares) - 1)
+        warnings.warn(
+            f"frame {frames.indices[selection[largest]]} of {frames.path} alone has {squares[largest] / total:.0%} of "
+            f"the squared forces, less those of priors, of {len(squares)} frames: {squares[largest] ** 0.5:.3g} "
+            f"kJ/mol/nm per component where the others have {others**0.5:.3g}. Force matching will be about this "
+            "frame; leave it out (frames=...) unless it is right",
+            stacklevel=4,
         )
 
 

@@ -29,6 +29,9 @@ class ForceErrors(NamedTuple):
     zero, priors, potential : float
         Of no forces at all (the mean squared force), of the forces of the priors alone, and of the potential's,
         (kJ/mol/nm)².
+    gain_error : float
+        Standard error of the gain, (kJ/mol/nm)², from how it differs between frames; 0 of a single frame. Too small
+        where frames follow each other closely.
 
     Examples
     --------
@@ -41,18 +44,28 @@ class ForceErrors(NamedTuple):
     zero: float
     priors: float
     potential: float
+    gain_error: float = 0.0
 
     @property
     def gain(self) -> float:
         """By how much the network lowers the error of the priors, (kJ/mol/nm)²."""
         return self.priors - self.potential
 
+    @property
+    def has_gain(self) -> bool:
+        """Whether the gain is above zero by more than its standard error."""
+        return self.gain > self.gain_error
+
     @classmethod
     def combine(cls, parts: Sequence[ForceErrors]) -> ForceErrors:
         """The errors over all components of several."""
         components = [part.components for part in parts]
-        means = (float(np.average(errors, weights=components)) for errors in list(zip(*parts, strict=True))[1:])
-        return cls(sum(components), *means)
+        zero, priors, potential = (
+            float(np.average([getattr(part, name) for part in parts], weights=components))
+            for name in ("zero", "priors", "potential")
+        )
+        error = np.linalg.norm([part.components * part.gain_error for part in parts]) / sum(components)
+        return cls(sum(components), zero, priors, potential, float(error))
 
 
 def measure_errors(network: nn.Module, data: ForceDataset) -> ForceErrors:
@@ -62,13 +75,18 @@ def measure_errors(network: nn.Module, data: ForceDataset) -> ForceErrors:
     noise of the forces dominates, what a network gains is in the fourth digit.
     """
     beads = data.components // (3 * len(data))
-    squares = 0.0
+    squares, gains = 0.0, []
     for part in torch.arange(len(data)).split(max(1, _BEADS_AT_ONCE // beads)):
         batch = data.__getitems__(part.tolist())
         with torch.no_grad():
             forces = network_forces(network, batch, exact=True).detach()
-        squares += float((forces.double() - batch.forces.double()).square().sum())
-    return ForceErrors(data.components, data.mean_square_force, data.mean_square_delta, squares / data.components)
+        left = (forces.double() - batch.forces.double()).square()
+        squares += float(left.sum())
+        gains.append((batch.forces.double().square() - left).view(len(part), -1).mean(1))
+    gain_error = float(torch.cat(gains).std() / len(data) ** 0.5) if len(data) > 1 else 0.0
+    return ForceErrors(
+        data.components, data.mean_square_force, data.mean_square_delta, squares / data.components, gain_error
+    )
 
 
 def force_rmse(

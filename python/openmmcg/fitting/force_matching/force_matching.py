@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -18,58 +15,61 @@ from typing import Any, TypeAlias
 
 import lightning
 import numpy as np
+import openmm
 import torch
 from torch import nn
 
 from openmmcg.fitting.beads import bead_types
-from openmmcg.fitting.directory import claim_directory, write_json
+from openmmcg.fitting.force_matching.checkpoints import (
+    BEST,
+    LAST,
+    is_finished,
+    load_checkpoint,
+    next_stages,
+    read_progress,
+)
 from openmmcg.fitting.force_matching.data import ForceDataset, Paths, check_molecule, open_frames, split_frames
-from openmmcg.fitting.force_matching.force_errors import KCAL_PER_MOL_PER_ANGSTROM, ForceErrors, measure_errors
-from openmmcg.fitting.force_matching.training import ForceLearning, keep_freed_memory, make_loaders, make_trainer
+from openmmcg.fitting.force_matching.force_errors import ForceErrors, measure_errors
+from openmmcg.fitting.force_matching.forces import network_forces
+from openmmcg.fitting.force_matching.result import (
+    ForceMatchingResult,
+    read_result,
+    save_result,
+    to_json,
+    verdict,
+    warn_of,
+)
+from openmmcg.fitting.force_matching.training import (
+    ForceLearning,
+    claim_once,
+    is_first_process,
+    keep_freed_memory,
+    make_loaders,
+    make_trainer,
+)
 from openmmcg.frames import Frames
 from openmmcg.potentials import CGPotential
-from openmmcg.potentials.priors import Prior, to_xml
+from openmmcg.potentials.contract import check_cutoff
+from openmmcg.potentials.priors import Prior, from_xml, to_xml
+from openmmcg.state import describe, describe_system, replacing
 
 # What is made from the frames to train on; it is given one Frames, or a list of those of several files.
 PriorMaker: TypeAlias = "Callable[[Any], Prior]"
 NetworkMaker: TypeAlias = "Callable[[Any], nn.Module]"
 
-
-@dataclass(frozen=True)
-class ForceMatchingResult:
-    """What force matching found.
-
-    Attributes
-    ----------
-    potential : CGPotential
-        With the weights of the best epoch.
-    validation_force_rmse : float
-        Root mean square force difference per component on the validation frames, kJ/mol/nm. As the best epoch is
-        chosen by it, it is slightly better than on frames that nobody has looked at.
-    validation : dict of str to ForceErrors
-        The same of each file, with those of the priors alone and of no forces, as mean squares.
-    epochs, best_epoch : int
-        How many epochs were done, and which was the best, counted from 1.
-    seconds : float
-        What training took, of the last session if it was interrupted.
-    """
-
-    potential: CGPotential
-    validation_force_rmse: float
-    validation: dict[str, ForceErrors]
-    epochs: int
-    best_epoch: int
-    seconds: float
-
-    @property
-    def validation_force_rmse_kcal_per_mol_angstrom(self) -> float:
-        """The same in kcal/mol/Å."""
-        return self.validation_force_rmse / KCAL_PER_MOL_PER_ANGSTROM
-
-    @property
-    def errors(self) -> ForceErrors:
-        """Mean squared errors on all validation frames."""
-        return ForceErrors.combine(list(self.validation.values()))
+# Options of Lightning's Trainer on which it depends what is learned.
+_OPTIONS_THAT_MATTER = (
+    "accumulate_grad_batches",
+    "devices",
+    "gradient_clip_algorithm",
+    "gradient_clip_val",
+    "limit_train_batches",
+    "limit_val_batches",
+    "num_nodes",
+    "overfit_batches",
+    "precision",
+    "use_distributed_sampler",
+)
 
 
 class ForceMatching:
@@ -98,14 +98,17 @@ class ForceMatching:
     epochs : int
         How many times every training frame is used at most.
     patience : int
-        Training ends early when the validation error has not improved for so many epochs.
+        Training ends early when the validation error has not improved for so many epochs. A training that is called
+        again with more epochs or patience goes on, with the learning rate that one cycle over all epochs, as many as
+        they are now, has at that place: it rises once more. So it is not the same as one that was to have so many
+        from the start; `ForceMatchingResult.stages` keeps account of it.
     validation_fraction : float
         Fraction of the frames of each file that are not trained on.
     split : {"last", "random"}
         Whether these are the last frames, or drawn at random.
     seed : int
-        Of the split and the order of the frames. The network's initial weights come with it: call
-        ``torch.manual_seed`` before making it.
+        Of the split and the order of the frames. The network's initial weights come with it, see the argument
+        ``seed`` of `SchNet`; call ``torch.manual_seed`` before making a network of your own.
     trainer_options : mapping, optional
         Passed to Lightning's ``Trainer``: ``accelerator``, ``devices``, ``strategy``, ``callbacks`` …
 
@@ -143,6 +146,8 @@ class ForceMatching:
             raise ValueError(f"weight_decay must not be negative, got {weight_decay}")
         if learning_rate_decay is not None and not 0 < learning_rate_decay <= 1:
             raise ValueError(f"learning_rate_decay must be above 0 and at most 1, got {learning_rate_decay}")
+        if "max_epochs" in (trainer_options or {}):
+            raise ValueError("trainer_options cannot say max_epochs; give epochs to ForceMatching")
         self.network = network
         self.priors = list(priors)
         self.trainer_options = dict(trainer_options or {})
@@ -169,6 +174,10 @@ class ForceMatching:
     ) -> ForceMatchingResult:
         """Train, or go on with an interrupted training, or return at once what a finished one found.
 
+        A directory belongs to one training: to the content of the frames used, the priors, the network with its
+        settings and initial weights, and what was given to `ForceMatching`, except for `epochs` and `patience`, which
+        may become larger.
+
         Parameters
         ----------
         paths : path, or a sequence of them
@@ -176,8 +185,9 @@ class ForceMatching:
             they share are bead types, by name. The network's types are the names in the order in which the files
             bring them up.
         directory
-            Where the state of the training is kept and, in the end, the file ``potential.pt``. Beside them
-            are the errors by epoch, ``log/version_*/metrics.csv``.
+            Where the state of the training is kept (``inputs.json``, ``initial.pt``, the network's weights before it,
+            and ``best.ckpt`` and ``last.ckpt``) and, in the end, the file ``potential.pt``. Beside them are the errors
+            by epoch, ``log/version_*/metrics.csv``.
         frames : slice
             Which frames to use, of each file.
         tensorboard : bool
@@ -190,8 +200,19 @@ class ForceMatching:
         FileNotFoundError
             There are no such frames.
         ValueError
-            The frames hold no forces, numbers that are not finite, or other beads than those of the network; or the
-            directory holds a training with other settings.
+            The frames hold no forces or only zeros, numbers that are not finite, other beads than those of the
+            network, or beads too far apart for its cutoff; the network cannot be run by OpenMM, see `CGPotential`; or
+            the directory holds a training with other inputs, or damaged files.
+        BlockingIOError
+            Another process trains there.
+        FloatingPointError
+            The training has diverged.
+
+        Warns
+        -----
+        UserWarning
+            The network has learned nothing; a single frame has most of the squared forces; or ``last.ckpt`` is
+            damaged, so that the training goes on from ``best.ckpt``.
         """
         with open_frames(paths) as sources:
             selections = [range(len(source))[frames] for source in sources]
@@ -233,7 +254,7 @@ class ForceMatching:
         directory
             As of `fit`.
         record : mapping
-            What tells these frames from others, anything JSON can express; a training is resumed only with the same.
+            Which frames these are, anything JSON can express: part of the potential's provenance.
         tensorboard, progress
             As of `fit`.
 
@@ -243,9 +264,12 @@ class ForceMatching:
             As of `fit`.
         """
         folder = Path(directory).expanduser()
-        for source in training:
-            _ = source.forces  # the error about missing ones comes before anything is written
-        kinds, temperature = bead_types(training), _temperature(training)
+        for part, sources in (("train", training), ("validate", validation)):
+            for source in sources:
+                if not len(source):
+                    raise ValueError(f"there are no frames to {part} on of {source.path}")
+                _ = source.forces  # the error about missing ones comes before anything is written
+        kinds, temperature = bead_types(training), _temperature([*training, *validation])
         given: Any = training[0] if len(training) == 1 else list(training)
         # A module can be called too, but not with frames.
         network = self.network if isinstance(self.network, nn.Module) else self.network(given)
@@ -255,29 +279,36 @@ class ForceMatching:
             raise ValueError(
                 f"the network knows {number} bead types, the frames have {len(kinds)}: {[kind.name for kind in kinds]}"
             )
+        check_cutoff(network)
         molecule: Any = getattr(network, "molecule", None)
         for source in training:
             check_molecule(source, None if molecule is None else molecule.tolist())
-        self._claim(folder, network, priors, record)
-        if (folder / "result.json").exists():
-            return _read_result(folder)
-        cutoff: Any = network.cutoff
-        datasets = [
-            [ForceDataset(source, range(len(source)), cutoff, priors, progress) for source in part]
-            for part in (training, validation)
-        ]
-        by_file = {str(source.path): data for source, data in zip(validation, datasets[1], strict=True)}
-        return self._train(
-            folder,
-            copy.deepcopy(network).float(),
-            ForceDataset.concatenate(datasets[0]),
-            by_file,
-            lambda trained, provenance: CGPotential(
-                trained, kinds, priors=priors, temperature=temperature, provenance=provenance
-            ),
-            tensorboard,
-            progress,
-        )
+
+        def make_potential(trained: nn.Module, provenance: Mapping[str, Any]) -> CGPotential:
+            return CGPotential(trained, kinds, priors=priors, temperature=temperature, provenance=provenance)
+
+        with self._claim(folder, network, priors, training, validation):
+            found = read_result(folder)
+            if found is not None:
+                stage = next_stages(
+                    found.stages, found.epochs, self.settings["epochs"], self.settings["patience"], folder
+                )[-1]
+                if is_finished(found.epochs, found.best_epoch, stage):
+                    return warn_of(found)
+            # Whatever a potential could be refused for is refused now, and not after the last epoch.
+            make_potential(network, {})
+            datasets = [
+                [ForceDataset(source, range(len(source)), network.cutoff, priors, progress) for source in part]  # type: ignore[arg-type]
+                for part in (training, validation)
+            ]
+            by_file = {str(source.path): data for source, data in zip(validation, datasets[1], strict=True)}
+            joined = ForceDataset.concatenate(datasets[0])
+            network = copy.deepcopy(network).float()
+            _check_learning(network, joined, ", ".join(str(source.path) for source in training))
+            if is_first_process() and not (folder / "initial.pt").exists():
+                with replacing(folder / "initial.pt") as unfinished:
+                    torch.save(network.state_dict(), unfinished)
+            return warn_of(self._train(folder, network, joined, by_file, make_potential, record, tensorboard, progress))
 
     def _train(
         self,
@@ -286,6 +317,7 @@ class ForceMatching:
         training: ForceDataset,
         validation: Mapping[str, ForceDataset],
         make_potential: Callable[[nn.Module, Mapping[str, Any]], CGPotential],
+        record: Mapping[str, Any],
         tensorboard: bool,
         progress: bool,
     ) -> ForceMatchingResult:
@@ -298,58 +330,108 @@ class ForceMatching:
             float(np.sqrt(training.mean_square_delta)),
             settings["learning_rate_decay"],
         )
-        last = folder / "last.ckpt"
+        done = read_progress(folder)
+        if done.file is not None:
+            load_checkpoint(folder / BEST)  # the error about a damaged one comes before more is trained
+        stages = next_stages(done.stages, done.epochs, settings["epochs"], settings["patience"], folder)
         begin = perf_counter()
-        with _quiet():
-            trainer, checkpoints = make_trainer(
-                folder,
-                epochs=settings["epochs"],
-                patience=settings["patience"],
-                tensorboard=tensorboard,
-                progress=progress,
-                options=self.trainer_options,
-            )
-            trainer.fit(
-                learning,
-                *make_loaders(
+        if not is_finished(done.epochs, done.best_epoch, stages[-1]):
+            with _quiet():
+                trainer = make_trainer(
+                    folder, stages=stages, tensorboard=tensorboard, progress=progress, options=self.trainer_options
+                )
+                loaders = make_loaders(
                     training,
                     ForceDataset.concatenate(list(validation.values())),
                     settings["batch_size"],
                     settings["seed"],
-                ),
-                ckpt_path=str(last) if last.exists() else None,
-            )
-        best = torch.load(folder / "best.ckpt", map_location="cpu", weights_only=True)
-        learning.to("cpu").load_state_dict(best["state_dict"])
-        result = {
-            "validation_force_rmse": float(checkpoints.best_model_score or float("nan")),
-            "validation": {name: measure_errors(network, data)._asdict() for name, data in validation.items()},
-            "epochs": trainer.current_epoch,
-            "best_epoch": best["epoch"] + 1,
+                )
+                trainer.fit(learning, *loaders, ckpt_path=None if done.file is None else str(done.file))
+                trainer.strategy.barrier()
+            # Other processes may have trained, which leave nothing here but their files.
+            done = read_progress(folder)
+        if done.file is None:
+            raise ValueError("not one epoch of the training was completed; see trainer_options")
+        learning.to("cpu").load_state_dict(load_checkpoint(folder / BEST)["state_dict"])
+        errors = {name: measure_errors(network, data) for name, data in validation.items()}
+        if not np.isfinite([each.potential for each in errors.values()]).all():
+            raise FloatingPointError(f"the best epoch of {folder} has forces that are not finite; take another network")
+        found: dict[str, Any] = {
+            "validation_force_rmse": done.best_error,
+            "validation": errors,
+            "epochs": done.epochs,
+            "best_epoch": done.best_epoch,
             "seconds": perf_counter() - begin,
+            "stages": done.stages,
         }
-        if trainer.is_global_zero:
-            provenance = {**json.loads((folder / "settings.json").read_text()), **result, **_versions()}
-            make_potential(network, provenance).save(folder / "potential.pt")
-            write_json(folder / "result.json", result)
-        trainer.strategy.barrier()
-        return _read_result(folder)
-
-    def _claim(self, folder: Path, network: nn.Module, priors: Sequence[Prior], record: Mapping[str, Any]) -> None:
-        """Write the settings into a directory, or check that those there are the same."""
-        weights = hashlib.sha256()
-        for name, tensor in network.state_dict().items():
-            weights.update(name.encode())
-            weights.update(str(tuple(tensor.shape)).encode())
-        settings = {
-            **self.settings,
+        provenance = {
+            **settings,
             "network": type(network).__name__,
-            "network_structure": weights.hexdigest()[:16],
             "cutoff": network.cutoff,
-            "priors": hashlib.sha256("".join(map(to_xml, priors)).encode()).hexdigest()[:16],
             **record,
+            **to_json(found),
+            "verdict": verdict(ForceErrors.combine(list(errors.values()))),
+            **_versions(),
         }
-        claim_directory(folder, settings, "a training")
+        result = ForceMatchingResult(make_potential(network, provenance), **found)
+        if is_first_process():
+            save_result(folder, result)
+        return result
+
+    def _claim(
+        self,
+        folder: Path,
+        network: nn.Module,
+        priors: Sequence[Prior],
+        training: Sequence[Frames],
+        validation: Sequence[Frames],
+    ) -> AbstractContextManager[object]:
+        """Have the directory for this training."""
+        if not (folder / "inputs.json").exists() and any((folder / name).exists() for name in (LAST, "result.json")):
+            raise ValueError(f"{folder} holds a training of an earlier version of this package; choose another place")
+        described = describe(network)
+        inputs = {
+            **{name: value for name, value in self.settings.items() if name not in ("epochs", "patience")},
+            "trainer_options": {
+                name: value for name, value in self.trainer_options.items() if name in _OPTIONS_THAT_MATTER
+            },
+            "network": described["structure"],
+            "initial weights": described["weights"],
+            "priors": describe_system(_system_of(priors)),
+            "training frames": {f"of file {number}": source for number, source in enumerate(training, 1)},
+            "validation frames": {f"of file {number}": source for number, source in enumerate(validation, 1)},
+        }
+        remedy = (
+            "If the network is meant to be the same, begin with the same weights: give it a seed, call "
+            "torch.manual_seed before making it, or give it those it was begun with, "
+            f"network.load_state_dict(torch.load({str(folder / 'initial.pt')!r}))"
+        )
+        return claim_once(folder, "a training", inputs, {"initial weights": remedy})
+
+
+def _system_of(priors: Sequence[Prior]) -> openmm.System:
+    """A System that says what the priors are."""
+    system = openmm.System()
+    for prior in priors:
+        system.addForce(from_xml(to_xml(prior)))
+    return system
+
+
+def _check_learning(network: nn.Module, data: ForceDataset, frames: str) -> None:
+    """Refuse a training from which nothing could be learned."""
+    if not data.mean_square_force:
+        raise ValueError(f"all forces in {frames} are zero: they were not written there; sample with forces")
+    if not data.mean_square_delta:
+        raise ValueError(f"the priors alone have exactly the forces of {frames}: there is nothing left to learn")
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise ValueError(f"the network {type(network).__name__} has no parameters that could be learned")
+    with torch.no_grad():
+        forces = network_forces(network, data[0])
+    if not bool(torch.isfinite(forces).all()):
+        raise ValueError(
+            f"the network {type(network).__name__} has forces that are not finite in the first frame of {frames}, "
+            "before it is trained; are there beads at the same place?"
+        )
 
 
 def _temperature(sources: Sequence[Frames]) -> float:
@@ -378,9 +460,3 @@ def _quiet() -> Iterator[None]:
 
 def _versions() -> dict[str, str]:
     return {"torch": torch.__version__, "lightning": lightning.__version__, "openmm": version("openmm")}
-
-
-def _read_result(folder: Path) -> ForceMatchingResult:
-    result = json.loads((folder / "result.json").read_text())
-    validation = {name: ForceErrors(**errors) for name, errors in result.pop("validation").items()}
-    return ForceMatchingResult(CGPotential.load(folder / "potential.pt"), validation=validation, **result)

@@ -13,11 +13,13 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from openmmcg.fitting.directory import claim_directory, write_json
 from openmmcg.fitting.force_matching.cross_validation import CrossValidationResult, cross_validate
-from openmmcg.fitting.force_matching.data import Paths
+from openmmcg.fitting.force_matching.data import Paths, open_frames
 from openmmcg.fitting.force_matching.force_errors import KCAL_PER_MOL_PER_ANGSTROM, ForceErrors
-from openmmcg.fitting.force_matching.force_matching import ForceMatching, ForceMatchingResult
+from openmmcg.fitting.force_matching.force_matching import ForceMatching
+from openmmcg.fitting.force_matching.result import ForceMatchingResult
+from openmmcg.fitting.force_matching.training import claim_once, is_first_process
+from openmmcg.state import describe, replacing, write_json
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,8 @@ def grid_search(
     directory
         Where all trainings are kept, each in a folder of its own, and the table of scores, ``grid_search.csv`` and
         ``grid_search.json``, brought up to date after each. Interrupted, the search goes on where it was; a grid that
-        has become larger is completed.
+        has become larger is completed. It belongs to the frames and the folds that it was begun with, as each training
+        does to all that it depends on.
     folds : int, optional
         Cross-validate each choice, see `cross_validate`; by default there is one split, that of the `ForceMatching`.
     split : {"random", "blocks"}
@@ -117,7 +120,10 @@ def grid_search(
     Raises
     ------
     ValueError
-        The grid is empty; and what `ForceMatching.fit` or `cross_validate` raise.
+        The grid is empty, or two choices have the same name; the directory holds a search with other inputs; and what
+        `ForceMatching.fit` or `cross_validate` raise.
+    BlockingIOError
+        Another process searches there.
 
     Examples
     --------
@@ -134,21 +140,35 @@ def grid_search(
     choices = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     if not grid or not choices:
         raise ValueError(f"a grid needs at least one parameter, and a value of each; got {dict(grid)}")
+    places = [
+        folder / ",".join(f"{name}={_in_a_name(value)}" for name, value in parameters.items()) for parameters in choices
+    ]
+    if len(set(places)) < len(places):
+        raise ValueError(
+            f"choices are kept in folders of their names, and two of the grid {dict(grid)} have the same; give values "
+            "that differ in letters or digits"
+        )
+    with open_frames(paths) as sources:
+        selected = [source.select(range(len(source))[frames]) for source in sources]
+        content = describe({f"of file {number}": source for number, source in enumerate(selected, 1)})
+    inputs = {"folds": folds, "split": None if folds is None else split, "seed": seed, "frames": content}
     points: list[GridPoint] = []
-    for parameters in tqdm(choices, "hyper-parameters", unit="choice", disable=not progress):
-        place = folder / ",".join(f"{name}={_in_a_name(value)}" for name, value in parameters.items())
-        claim_directory(place, {"parameters": parameters}, "a search")
-        torch.manual_seed(seed)
-        matching = make(**parameters)
-        result: ForceMatchingResult | CrossValidationResult
-        if folds is None:
-            result = matching.fit(paths, place / "fit", frames=frames, progress=False)
-        else:
-            result = cross_validate(
-                matching, paths, place, folds=folds, split=split, seed=seed, frames=frames, progress=False
-            )
-        points.append(GridPoint(parameters, result))
-        _write_table(folder, [point.row() for point in points])
+    with claim_once(folder, "a search", inputs):
+        for place, parameters in zip(
+            places, tqdm(choices, "hyper-parameters", unit="choice", disable=not progress), strict=True
+        ):
+            torch.manual_seed(seed)
+            matching = make(**parameters)
+            result: ForceMatchingResult | CrossValidationResult
+            if folds is None:
+                result = matching.fit(paths, place / "fit", frames=frames, progress=False)
+            else:
+                result = cross_validate(
+                    matching, paths, place, folds=folds, split=split, seed=seed, frames=frames, progress=False
+                )
+            points.append(GridPoint(parameters, result))
+            if is_first_process():
+                _write_table(folder, [point.row() for point in points])
     return GridSearchResult(points)
 
 
@@ -158,9 +178,7 @@ def _in_a_name(value: Any) -> str:
 
 def _write_table(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write_json(folder / "grid_search.json", {"choices": list(rows)})
-    unfinished = folder / "grid_search.csv.new"
-    with open(unfinished, "w", newline="") as file:
+    with replacing(folder / "grid_search.csv") as unfinished, open(unfinished, "w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    unfinished.replace(folder / "grid_search.csv")

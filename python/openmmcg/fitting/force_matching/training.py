@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from torchmetrics import MeanSquaredError
+from torchmetrics import MeanSquaredError, Metric
 
+from openmmcg.fitting.force_matching.checkpoints import MONITOR, KeepBest, Stage
 from openmmcg.fitting.force_matching.data import Batch, EpochShuffle, ForceDataset
 from openmmcg.fitting.force_matching.forces import network_forces
 from openmmcg.potentials.networks import CGnet
-
-MONITOR = "validation_force_rmse"
+from openmmcg.state import claim
 
 
 class ForceLearning(lightning.LightningModule):
@@ -42,6 +45,11 @@ class ForceLearning(lightning.LightningModule):
         Root mean square of a force component, kJ/mol/nm.
     learning_rate_decay : float, optional
         The learning rate falls by this factor after each epoch instead.
+
+    Raises
+    ------
+    FloatingPointError
+        The training has diverged, in `on_train_epoch_end` or `on_validation_epoch_end`.
     """
 
     def __init__(
@@ -76,6 +84,22 @@ class ForceLearning(lightning.LightningModule):
         self.validation_error.update(network_forces(self.network, batch).double(), batch.forces.double())
         self.log(MONITOR, self.validation_error, on_epoch=True, prog_bar=True, batch_size=1)
 
+    def on_validation_epoch_end(self) -> None:
+        self._check_finite("validation", self.validation_error)
+
+    def on_train_epoch_end(self) -> None:
+        self._check_finite("training", self.training_error)
+
+    def _check_finite(self, frames: str, error: Metric) -> None:
+        """Called before the epoch's checkpoint is written, so that the last one is of finite weights."""
+        value = float(error.compute())
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"the training has diverged in epoch {self.current_epoch + 1}: the error of the forces on the "
+                f"{frames} frames is {value}. Take a lower learning_rate than {self.learning_rate:g}, larger batches, "
+                "or gradient clipping (trainer_options={'gradient_clip_val': 1.0}), and another directory"
+            )
+
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
         schedules = torch.optim.lr_scheduler
@@ -85,8 +109,15 @@ class ForceLearning(lightning.LightningModule):
                 "lr_scheduler": schedules.ExponentialLR(optimizer, self.learning_rate_decay),
             }
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = schedules.OneCycleLR(optimizer, self.learning_rate, total_steps=steps, pct_start=0.05)
+        schedule = _OneCycle(optimizer, self.learning_rate, total_steps=steps, pct_start=0.05)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class _OneCycle(torch.optim.lr_scheduler.OneCycleLR):
+    """Goes on from where a checkpoint was, over as many steps as there are now to be."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict({name: state_dict[name] for name in ("last_epoch", "_step_count", "_last_lr")})
 
 
 def make_loaders(
@@ -107,32 +138,23 @@ def _as_it_is(batch: Batch) -> Batch:
 def make_trainer(
     directory: Path,
     *,
-    epochs: int,
-    patience: int,
+    stages: Sequence[Stage],
     tensorboard: bool,
     progress: bool,
     options: Mapping[str, Any],
-) -> tuple[lightning.Trainer, ModelCheckpoint]:
+) -> lightning.Trainer:
     """Lightning's Trainer, which keeps the best and the last epoch's weights in the directory.
 
     ``options`` go to the Trainer as they are; its callbacks are added to those made here.
     """
-    checkpoints = ModelCheckpoint(
-        directory,
-        filename="best",
-        monitor=MONITOR,
-        save_last=True,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
-    callbacks: list[Callback] = [checkpoints, EarlyStopping(MONITOR, patience=patience)]
+    callbacks: list[Callback] = [KeepBest(directory, stages)]
     if progress:
         callbacks.append(TQDMProgressBar())
     loggers: list[Logger] = [CSVLogger(directory, name="log")]
     if tensorboard:
         loggers.append(TensorBoardLogger(directory, name="tensorboard"))
     settings = {
-        "max_epochs": epochs,
+        "max_epochs": stages[-1].epochs,
         "logger": loggers,
         "enable_progress_bar": progress,
         "enable_model_summary": False,
@@ -141,7 +163,19 @@ def make_trainer(
         **options,
     }
     settings["callbacks"] = [*callbacks, *options.get("callbacks", [])]
-    return lightning.Trainer(**settings), checkpoints
+    return lightning.Trainer(**settings)
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that writes, of those that Lightning or a scheduler has started for one training."""
+    return rank_zero_only.rank == 0  # type: ignore[attr-defined]
+
+
+def claim_once(
+    folder: Path, what: str, inputs: Mapping[str, Any], remedies: Mapping[str, str] | None = None
+) -> AbstractContextManager[object]:
+    """Have a directory for a work, see `openmmcg.state.claim`, or for the process that started this one for it."""
+    return claim(folder, what, inputs, remedies) if is_first_process() else nullcontext()
 
 
 def keep_freed_memory() -> None:

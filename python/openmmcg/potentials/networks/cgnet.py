@@ -9,15 +9,13 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from openmmcg.geometry.internal_coordinates import bonded_terms
-from openmmcg.geometry.scriptable import minimum_image
+from openmmcg.geometry.internal_coordinates import RIGID, bonded_terms
+from openmmcg.geometry.minimum_image import check_boxes, check_near, minimum_image
+from openmmcg.potentials.networks.options import initial_weights
 from openmmcg.potentials.networks.primitives import Dense, Readout, distances_and_directions
 
 if TYPE_CHECKING:
     from openmmcg.frames import Frames
-
-# The least standard deviation to divide by, in nm or radians: what constraints hold rigid says nothing.
-_LEAST_DEVIATION = 1e-4
 
 
 class CGnet(nn.Module):
@@ -48,6 +46,8 @@ class CGnet(nn.Module):
         Size of the energy when training begins, kJ/mol.
     lipschitz_bound : float, optional
         Largest spectral norm of each layer's weights; by default there is no bound.
+    seed : int, optional
+        As of `SchNet`.
 
     Attributes
     ----------
@@ -90,6 +90,7 @@ class CGnet(nn.Module):
         layers: int = 5,
         energy_scale: float = 1.0,
         lipschitz_bound: float | None = None,
+        seed: int | None = 0,
     ) -> None:
         super().__init__()
         for name, value in {"channels": channels, "layers": layers, "energy_scale": energy_scale}.items():
@@ -121,10 +122,11 @@ class CGnet(nn.Module):
         features = len(self.feature_names)
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("deviation", torch.ones(features))
-        self.layers = nn.Sequential(
-            Dense(features, channels, "tanh"), *(Dense(channels, channels, "tanh") for _ in range(layers - 1))
-        )
-        self.readout = Readout(channels, energy_scale)
+        with initial_weights(seed):
+            self.layers = nn.Sequential(
+                Dense(features, channels, "tanh"), *(Dense(channels, channels, "tanh") for _ in range(layers - 1))
+            )
+            self.readout = Readout(channels, energy_scale)
         self.project()
 
     @classmethod
@@ -166,24 +168,27 @@ class CGnet(nn.Module):
         Raises
         ------
         ValueError
-            The frames are fewer than two, of other beads, or not finite.
+            The frames are fewer than two, of other beads, or not finite; or beads that follow each other are half a box
+            apart.
         """
-        places = torch.from_numpy(np.asarray(positions, float))
+        places = np.asarray(positions, float)
         beads = len(self.molecule)
         if places.ndim != 3 or places.shape[1:] != (beads, 3) or len(places) < 2:
             raise ValueError(
                 f"the statistics of features need at least two frames of {beads} beads, positions "
                 f"[frames, {beads}, 3]; got {list(places.shape)}"
             )
-        chain = places.diff(dim=1)
-        if boxes is not None:
-            vectors = torch.tensor(boxes, dtype=torch.float64)
-            chain = torch.stack([minimum_image(*frame) for frame in zip(chain, vectors, strict=True)])
-        features = self.features(chain)
-        if not features.isfinite().all():
+        if not np.isfinite(places).all():
             raise ValueError("the positions hold numbers that are not finite; leave these frames out")
+        chain = np.diff(places, axis=1)
+        if boxes is not None:
+            vectors = check_boxes(boxes, len(places))
+            chain = minimum_image(chain, vectors)
+            pairs = np.stack([np.arange(beads - 1), np.arange(1, beads)], axis=1)
+            check_near(chain, vectors, pairs, 0, remedy="order the beads so that neighbours follow each other")
+        features = self.features(torch.from_numpy(chain))
         self.mean.copy_(features.mean(0))
-        self.deviation.copy_(features.std(0).clamp(min=_LEAST_DEVIATION))
+        self.deviation.copy_(features.std(0).clamp(min=RIGID))
 
     @torch.no_grad()
     def project(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from openmmcg.potentials.networks.options import check_options, make_filter
+from openmmcg.potentials.networks.options import check_options, initial_weights, make_filter
 from openmmcg.potentials.networks.primitives import (
     Convolution,
     Dense,
@@ -47,7 +47,7 @@ class GNN(nn.Module):
 
     Parameters
     ----------
-    types, channels, blocks, cutoff, activation, basis, basis_size, basis_start, neighbors, energy_scale
+    types, channels, blocks, cutoff, activation, basis, basis_size, basis_start, neighbors, energy_scale, seed
         As of `SchNet`; `activation` is that of the filters.
 
     Raises
@@ -78,6 +78,7 @@ class GNN(nn.Module):
         basis_start: float = 0.0,
         neighbors: float = 50.0,
         energy_scale: float = 10.0,
+        seed: int | None = 0,
     ) -> None:
         super().__init__()
         check_options(
@@ -91,14 +92,15 @@ class GNN(nn.Module):
         )
         self.types = types
         self.cutoff = float(cutoff)
-        self.embedding = Embedding(types, channels)
-        self.blocks = nn.ModuleList(
-            MessagePassing(
-                channels, make_filter(basis, cutoff, basis_size, basis_start, channels, activation, neighbors)
+        with initial_weights(seed):
+            self.embedding = Embedding(types, channels)
+            self.blocks = nn.ModuleList(
+                MessagePassing(
+                    channels, make_filter(basis, cutoff, basis_size, basis_start, channels, activation, neighbors)
+                )
+                for _ in range(blocks)
             )
-            for _ in range(blocks)
-        )
-        self.readout = Readout(channels, energy_scale)
+            self.readout = Readout(channels, energy_scale)
 
     def forward(self, displacements: Tensor, types: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Energies of the beads, ``[N]``, kJ/mol; see `SchNet.forward`."""

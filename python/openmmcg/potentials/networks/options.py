@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
 from openmmcg.potentials.networks.primitives import ACTIVATIONS, Filter
 from openmmcg.potentials.networks.radial import CosineCutoff, ExponentialNormalBasis, GaussianBasis
 
@@ -30,3 +35,17 @@ def make_filter(
 ) -> Filter:
     """A filter on the radial basis of this name, which ends with a cosine."""
     return Filter(BASES[basis](cutoff, size, start), CosineCutoff(cutoff), channels, activation, neighbors)
+
+
+@contextmanager
+def initial_weights(seed: int | None) -> Iterator[None]:
+    """Within the block, random numbers on the CPU are those of a seed; torch's global generator does not notice.
+
+    With None they are those of the global generator, as ever.
+    """
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from openmmcg.potentials.networks.options import check_options, make_filter
+from openmmcg.potentials.networks.options import check_options, initial_weights, make_filter
 from openmmcg.potentials.networks.primitives import (
     Convolution,
     Dense,
@@ -139,7 +139,7 @@ class PaiNN(nn.Module):
         Distance beyond which beads are not neighbours, nm.
     activation : {"silu", "tanh", "shifted_softplus"}
         Activation of all layers that have one.
-    basis, basis_size, basis_start, neighbors, energy_scale
+    basis, basis_size, basis_start, neighbors, energy_scale, seed
         As of `SchNet`.
 
     Raises
@@ -174,6 +174,7 @@ class PaiNN(nn.Module):
         basis_start: float = 0.0,
         neighbors: float = 50.0,
         energy_scale: float = 10.0,
+        seed: int | None = 0,
     ) -> None:
         super().__init__()
         check_options(
@@ -192,13 +193,16 @@ class PaiNN(nn.Module):
         self.types = types
         self.cutoff = float(cutoff)
         self.channels = channels
-        self.embedding = Embedding(types, channels)
-        self.messages = nn.ModuleList(
-            Message(channels, new_filter, activation, first=block == 0) for block in range(blocks)
-        )
-        self.updates = nn.ModuleList(Update(channels, activation, last=block == blocks - 1) for block in range(blocks))
-        self.output = Dense(channels, channels, activation)
-        self.readout = Readout(channels, energy_scale)
+        with initial_weights(seed):
+            self.embedding = Embedding(types, channels)
+            self.messages = nn.ModuleList(
+                Message(channels, new_filter, activation, first=block == 0) for block in range(blocks)
+            )
+            self.updates = nn.ModuleList(
+                Update(channels, activation, last=block == blocks - 1) for block in range(blocks)
+            )
+            self.output = Dense(channels, channels, activation)
+            self.readout = Readout(channels, energy_scale)
 
     def forward(self, displacements: Tensor, types: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Energies of the beads, ``[N]``, kJ/mol; see `SchNet.forward`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from openmmcg.potentials.networks.options import check_options, make_filter
+from openmmcg.potentials.networks.options import check_options, initial_weights, make_filter
 from openmmcg.potentials.networks.primitives import (
     Convolution,
     Dense,
@@ -69,6 +69,9 @@ class SchNet(nn.Module):
         Size of a bead's energy when training begins, kJ/mol; some k_B T are right for mean forces.
     output_channels : int, optional
         Width of the layer before the energy; by default that of the others.
+    seed : int, optional
+        Of the initial weights: a script that is run again makes the same network, whatever it did before. None draws
+        them from torch's global generator.
 
     Raises
     ------
@@ -101,6 +104,7 @@ class SchNet(nn.Module):
         neighbors: float = 50.0,
         energy_scale: float = 10.0,
         output_channels: int | None = None,
+        seed: int | None = 0,
     ) -> None:
         super().__init__()
         width = output_channels if output_channels is not None else channels
@@ -116,13 +120,14 @@ class SchNet(nn.Module):
         )
         self.types = types
         self.cutoff = float(cutoff)
-        self.embedding = Embedding(types, channels)
-        self.blocks = nn.ModuleList()
-        for _ in range(blocks):
-            filter = make_filter(basis, cutoff, basis_size, basis_start, channels, activation, neighbors)
-            self.blocks.append(InteractionBlock(channels, filter, activation))
-        self.output = Dense(channels, width, activation)
-        self.readout = Readout(width, energy_scale)
+        with initial_weights(seed):
+            self.embedding = Embedding(types, channels)
+            self.blocks = nn.ModuleList()
+            for _ in range(blocks):
+                filter = make_filter(basis, cutoff, basis_size, basis_start, channels, activation, neighbors)
+                self.blocks.append(InteractionBlock(channels, filter, activation))
+            self.output = Dense(channels, width, activation)
+            self.readout = Readout(width, energy_scale)
 
     def forward(self, displacements: Tensor, types: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Energies of the beads.

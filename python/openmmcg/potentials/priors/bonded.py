@@ -7,16 +7,16 @@ need terms of their own types of their own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 import openmm
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from openmmcg.constants import GAS_CONSTANT
-from openmmcg.geometry.internal_coordinates import angles, bonded_terms, dihedrals, distances
+from openmmcg.geometry.internal_coordinates import RIGID, angles, bonded_terms, dihedrals, distances
 
 if TYPE_CHECKING:
     from openmmcg.frames import Frames
@@ -102,12 +102,13 @@ class HarmonicBonds(_HarmonicPrior):
         Parameters
         ----------
         frames : Frames, or a sequence of them
-            Mapped frames, molecules whole, with bonds; of several molecules with the same type names.
+            Mapped frames with bonds, molecules whole or wrapped into their boxes; of several molecules with the same
+            type names.
 
         Raises
         ------
         ValueError
-            There are no bonds, or some do not vary.
+            There are no bonds, or some do not vary (a standard deviation below 1e-4 nm).
         """
         return cls(_boltzmann(frames, 2, distances, cls.what))
 
@@ -279,10 +280,11 @@ def _boltzmann(
     terms = {}
     for kinds, values in samples.items():
         variance = float(values.var())
-        if not variance > 1e-12:
+        if not variance > RIGID**2:
             raise ValueError(
-                f"the {what} of the types {kinds} do not vary in the frames (variance {variance:.2g}), so they have no "
-                "force constant; take more frames, or constrain them"
+                f"the {what} of the types {kinds} do not vary in the frames (standard deviation "
+                f"{np.sqrt(variance):.2g}, at least {RIGID:g} is needed), so they have no force constant; take more "
+                "frames, or constrain them"
             )
         terms[kinds] = Harmonic(float(values.mean()), thermal / variance)
     return terms
@@ -304,7 +306,7 @@ def _samples(
         paths = bonded_terms(source.bonds.tolist())[size - 2]
         if not paths or not len(source):
             continue
-        values = measure(source.positions, _indices(paths))
+        values = measure(source.positions, paths, source.boxes)
         for column, path in enumerate(paths):
             kinds = tuple(int(kind) for kind in source.types[list(path)])
             collected.setdefault(min(kinds, kinds[::-1]), []).append(values[:, column])
@@ -314,7 +316,3 @@ def _samples(
             "map frames with a map whose beads are bonded (Mapping.with_bonds)"
         )
     return GAS_CONSTANT * temperature, {kinds: np.concatenate(values) for kinds, values in collected.items()}
-
-
-def _indices(paths: Iterable[tuple[int, ...]]) -> ArrayLike:
-    return np.array(list(paths), np.int64)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from openmmcg._openmmcg import neighbor_pairs
 from openmmcg.constants import GAS_CONSTANT
 from openmmcg.geometry.internal_coordinates import bonded_terms
+from openmmcg.geometry.minimum_image import minimum_image
 
 if TYPE_CHECKING:
     from openmmcg.frames import Frames
@@ -126,12 +127,7 @@ def shortest_distances(frames: Frames, cutoff: float) -> NDArray[np.float64]:
         positions = np.asarray(frames.positions[index], float)
         box = None if boxes is None else boxes[index]
         rows, columns = neighbor_pairs(positions, box, cutoff)
-        displacements = positions[columns] - positions[rows]
-        if box is not None:
-            for axis in (2, 1, 0):
-                shifts = np.round(displacements[:, axis] / box[axis, axis])
-                displacements -= shifts[:, None] * box[axis]
-        distances = np.sqrt((displacements**2).sum(1))
+        distances = np.linalg.norm(minimum_image(positions[columns] - positions[rows], box), axis=1)
         apart = ~np.isin(np.minimum(rows, columns) * len(types) + np.maximum(rows, columns), excluded)
         np.minimum.at(shortest, (types[rows[apart]], types[columns[apart]]), distances[apart])
     return np.minimum(shortest, shortest.T)

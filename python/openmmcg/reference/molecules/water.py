@@ -141,4 +141,5 @@ def without_overlaps(system: openmm.System, positions: ArrayLike) -> NDArray[np.
 
     Going further would only cool it.
     """
-    return minimise(system, positions, default_box(system), tolerance=500.0, maximum_iterations=100, platform=None)
+    # On a CPU it is the same each time, so that a run that begins with it can be gone on with.
+    return minimise(system, positions, default_box(system), tolerance=500.0, maximum_iterations=100)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -23,14 +23,14 @@ from openmmcg.reference.quantum.engines import (
     count_unpaired_electrons,
     find_engine,
 )
-from openmmcg.reference.quantum.labels import LabelFile, Labels
+from openmmcg.reference.quantum.labels import LabelFile, Labels, read_complete
+from openmmcg.state import describe
 
 if TYPE_CHECKING:
     from distributed import Client
 
 # More threads than one per process make small matrices up to a hundred times slower.
 _ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-_CHUNK = 1000  # frames hashed at once
 
 
 def label_frames(
@@ -86,6 +86,10 @@ def label_frames(
     ValueError
         Before any work: frames of wrong shape, unknown elements or engine, impossible numbers of electrons, or labels
         at `path` that were begun with other frames or settings.
+    BlockingIOError
+        Another process computes the labels at `path`.
+    OSError
+        The disk is full or fails. Labels that are done are kept, and the same call goes on.
     ImportError
         The engine's package is not installed.
 
@@ -121,39 +125,46 @@ def label_frames(
         "charge": charge,
         "unpaired_electrons": unpaired,
         "frames": len(positions),
-        "positions": _fingerprint(positions),
+        "positions": describe(positions),
     }
     provenance = {
         "openmm-cg": __version__,
         chosen.package: version(chosen.package),
         "spin": "α orbitals; the HOMO of a radical is its singly occupied orbital",
     }
-    with LabelFile(Path(path), len(positions), settings, provenance) as file:
-        waiting = file.waiting
-        if len(waiting):
-            with (
-                _connected(client, processes) as workers,
-                tqdm(
-                    total=len(positions),
-                    initial=len(positions) - len(waiting),
-                    desc=engine,
-                    unit="frame",
-                    disable=not progress,
-                ) as bar,
-            ):
-                chunks = [
-                    waiting[first : first + chosen.frames_per_task]
-                    for first in range(0, len(waiting), chosen.frames_per_task)
-                ]
-                failed = 0
-                for frame, result in _compute(workers, chunks, positions, (engine, numbers, charge, unpaired)):
-                    if isinstance(result, OrbitalEnergies):
-                        file.write(frame, homo=result.homo, lumo=result.lumo)
-                    else:
-                        file.write(frame, failure=result)
-                        failed += 1
-                        bar.set_postfix_str(f"{failed} failed")
-                    bar.update()
+    path = Path(path)
+    done = read_complete(path, settings)
+    if done is not None:
+        return done
+    with (
+        LabelFile(path, len(positions), settings, provenance) as file,
+        _connected(client, processes) as workers,
+        tqdm(
+            total=len(positions),
+            initial=len(positions) - len(file.waiting),
+            desc=engine,
+            unit="frame",
+            disable=not progress,
+        ) as bar,
+    ):
+        begun, now = (each.get(chosen.package) for each in (file.provenance, provenance))
+        if begun != now:
+            warnings.warn(
+                f"{path} was begun with {chosen.package} {begun}; the labels that wait are computed with {now}, which "
+                "its provenance does not say. Take the same version, or another path, where the two may differ",
+                stacklevel=2,
+            )
+        size = chosen.frames_per_task
+        chunks = [file.waiting[first : first + size] for first in range(0, len(file.waiting), size)]
+        failed = 0
+        for frame, result in _compute(workers, chunks, positions, (engine, numbers, charge, unpaired)):
+            if isinstance(result, OrbitalEnergies):
+                file.write(frame, homo=result.homo, lumo=result.lumo)
+            else:
+                file.write(frame, failure=result)
+                failed += 1
+                bar.set_postfix_str(f"{failed} failed")
+            bar.update()
     return Labels.read(path)
 
 
@@ -259,11 +270,3 @@ def _read_frames(frames: Any, elements: Sequence[str] | None) -> tuple[Any, NDAr
             f"give positions of shape [frames, {len(chosen)}, 3]"
         )
     return positions, atomic_numbers(chosen)
-
-
-def _fingerprint(positions: Any) -> str:
-    """A short text that differs between frames that differ by more than single precision."""
-    digest = hashlib.sha256()
-    for first in range(0, len(positions), _CHUNK):
-        digest.update(np.ascontiguousarray(positions[first : first + _CHUNK], dtype=np.float32).tobytes())
-    return digest.hexdigest()[:16]

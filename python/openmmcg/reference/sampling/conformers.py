@@ -17,8 +17,8 @@ from openmmcg.analysis import dihedrals
 from openmmcg.frames import Frames, FrameWriter
 from openmmcg.reference.molecules.water import AllAtomSystem
 from openmmcg.reference.sampling.free import sample
-from openmmcg.simulation.minimise import minimise
 from openmmcg.simulation.resumable import checkpoint_path, read_checkpoint
+from openmmcg.state import claim, replacing
 
 
 def turn_dihedral(molecule: AllAtomSystem, dihedral: ArrayLike, angle: float) -> NDArray[np.float64]:
@@ -159,9 +159,7 @@ def sample_conformers(
     if dihedral is None:
         starts = [np.asarray(molecule.positions)] * count
     else:
-        turned = [turn_dihedral(molecule, dihedral, angle) for angle in angles]
-        starts = [minimise(molecule.system, each, None, tolerance=1.0, platform="Reference") for each in turned]
-    folder.mkdir(parents=True, exist_ok=True)
+        starts = [turn_dihedral(molecule, dihedral, angle) for angle in angles]
     paths = {name: [folder / f"{name}.{run}.h5md" for run in range(runs)] for name in sets}
     ordered = [paths[name][run] for run in range(runs) for name in sets]
     options: dict[str, Any] = {
@@ -171,11 +169,15 @@ def sample_conformers(
         "temperature": temperature,
         "time_step": time_step,
         "friction": friction,
+        "minimisation": None if dihedral is None else 1.0,  # kJ/mol/nm
         "platform": platform,
         "progress": False,
     }
+    # What decides which runs there are; all else the runs themselves depend on and will check.
+    inputs = {"positions": molecule.positions, "dihedral": dihedral, "sets": sets, "runs": runs, "seed": seed}
     # Processes that are started afresh: OpenMM's threads do not survive a fork.
     with (
+        claim(folder, "runs from conformers", inputs),
         ProcessPoolExecutor(processes or os.cpu_count(), multiprocessing.get_context("spawn")) as pool,
         tqdm(total=count * frames, desc="sampling", unit="frame", disable=not progress) as bar,
     ):
@@ -224,26 +226,25 @@ def join_runs(paths: Sequence[str | os.PathLike[str]], path: str | os.PathLike[s
     path = Path(path)
     if path.exists():
         raise FileExistsError(f"{path} exists and is not overwritten; choose another path or move it away")
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.unlink(missing_ok=True)
     time = 0.0
-    for source in paths:
-        with Frames(source) as run:
-            if len(run) < frames:
-                raise ValueError(f"{source} has {len(run)} frames, fewer than the {frames} to be copied")
-            with FrameWriter(
-                unfinished,
-                names=run.names,
-                types=run.types,
-                type_names=run.type_names,
-                masses=run.masses,
-                temperature=run.temperature,
-                forces=True,
-                periodic=False,
-                resume=True,
-            ) as writer:
-                for index in range(frames):
-                    writer.append(run.positions[index], None, time + float(run.times[index]), run.forces[index])
-                time += float(run.times[frames - 1])
-    unfinished.replace(path)
+    with replacing(path) as unfinished:
+        unfinished.unlink(missing_ok=True)
+        for source in paths:
+            with Frames(source) as run:
+                if len(run) < frames:
+                    raise ValueError(f"{source} has {len(run)} frames, fewer than the {frames} to be copied")
+                with FrameWriter(
+                    unfinished,
+                    names=run.names,
+                    types=run.types,
+                    type_names=run.type_names,
+                    masses=run.masses,
+                    temperature=run.temperature,
+                    forces=True,
+                    periodic=False,
+                    resume=True,
+                ) as writer:
+                    for index in range(frames):
+                        writer.append(run.positions[index], None, time + float(run.times[index]), run.forces[index])
+                    time += float(run.times[frames - 1])
     return path

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,8 +23,6 @@ from scipy.spatial.transform import Rotation
 from openmmcg.constants import GAS_CONSTANT
 from openmmcg.mapping import Mapping
 from openmmcg.reference.sampling.free import SamplingResult, sample
-from openmmcg.simulation.minimise import minimise
-from openmmcg.simulation.resumable import checkpoint_path
 
 # 5·10⁴ kcal/mol/Å², Maier & Jackson; a bead then moves by 0.0035 Å at 300 K.
 STIFFNESS = 5e4 * 418.4
@@ -205,13 +202,14 @@ def sample_constrained(
             f"springs of {stiffness:g} kJ/mol/nm² need time steps below {limit:.2g} ps on the lightest bead, got "
             f"{time_step} ps; take shorter steps or softer springs"
         )
-    if bead_positions is not None and not checkpoint_path(Path(path)).exists():
-        start = minimise(restrained, _moved(start, _masses(system), mapping, targets), None, platform=platform)
+    if bead_positions is not None:
+        start = _moved(start, _masses(system), mapping, targets)
     return sample(
         restrained,
         topology,
         start,
         path,
+        minimisation=None if bead_positions is None else 10.0,
         frames=frames,
         interval=interval,
         equilibration=equilibration,

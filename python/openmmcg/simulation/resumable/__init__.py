@@ -2,7 +2,7 @@
 
 Beside the frames, `water.h5`, lie `water.csv`, one line of energies and temperature per frame, and
 `water.checkpoint.json`, which holds the state of the last frame (OpenMM's portable XML, so that a run may
-move to another machine or platform), the settings of the run, and the time it took.
+move to another machine or platform), a description of all that the run depends on, and the time it took.
 
 The checkpoint is written first, by renaming a complete file over the old one, and then the frame and the line
 are appended. So whatever the moment of an interruption, the checkpoint holds all that is needed to complete
@@ -14,12 +14,15 @@ checkpoint.
 
 from openmmcg.simulation.resumable.checkpoint import Checkpoint, checkpoint_path, read_checkpoint
 from openmmcg.simulation.resumable.log import log_path, read_log
+from openmmcg.simulation.resumable.plan import Plan
 from openmmcg.simulation.resumable.record import UnstableSimulationError, degrees_of_freedom
-from openmmcg.simulation.resumable.run import FrameSink, ResumableRun, system_fingerprint
+from openmmcg.simulation.resumable.run import OnUnstable, ResumableRun
+from openmmcg.simulation.resumable.trajectories import trajectory_paths
 
 __all__ = [
     "Checkpoint",
-    "FrameSink",
+    "OnUnstable",
+    "Plan",
     "ResumableRun",
     "UnstableSimulationError",
     "checkpoint_path",
@@ -27,5 +30,5 @@ __all__ = [
     "log_path",
     "read_checkpoint",
     "read_log",
-    "system_fingerprint",
+    "trajectory_paths",
 ]

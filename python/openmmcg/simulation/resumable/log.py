@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from openmmcg.simulation.resumable.checkpoint import replace_text
 from openmmcg.simulation.resumable.record import Record
+from openmmcg.state import append, write_text
 
 _HEADER = "time_ps,potential_energy_kJ_mol,kinetic_energy_kJ_mol,temperature_K"
 
@@ -24,9 +24,18 @@ def read_log(path: str | Path) -> dict[str, NDArray[np.float64]]:
 
     The columns are `time_ps`, `potential_energy_kJ_mol`, `kinetic_energy_kJ_mol` and `temperature_K`. Overdamped
     dynamics has no kinetic energy: there it is NaN, and the temperature is that of the last step's displacements.
+
+    Raises
+    ------
+    ValueError
+        The log is damaged.
     """
     columns = _HEADER.split(",")
-    table = np.array([line.split(",") for line in log_lines(path)], dtype=np.float64).reshape(-1, len(columns))
+    rows = [line.split(",") for line in log_lines(path)]
+    try:
+        table = np.array(rows, dtype=np.float64).reshape(-1, len(columns))
+    except ValueError as error:
+        raise ValueError(f"{log_path(path)} is damaged ({error}); bring back a copy") from error
     return dict(zip(columns, table.T, strict=True))
 
 
@@ -40,14 +49,20 @@ def log_lines(path: str | Path) -> list[str]:
 
 
 def append_to_log(path: str | Path, record: Record) -> None:
-    """Append the line of one frame."""
-    with open(log_path(path), "a", encoding="utf-8") as log:
-        log.write((f"{_HEADER}\n" if log.tell() == 0 else "") + f"{_line(record)}\n")
+    """Append the line of one frame.
+
+    Raises
+    ------
+    OSError
+        It could not be written, for example for want of space; the error names the file.
+    """
+    file = log_path(path)
+    append(file, ("" if file.exists() else f"{_HEADER}\n") + f"{_line(record)}\n")
 
 
 def replace_log(path: str | Path, lines: Sequence[str], last: Record) -> None:
     """Write the whole log anew: `lines` and that of the `last` frame."""
-    replace_text(log_path(path), "\n".join([_HEADER, *lines, _line(last)]) + "\n")
+    write_text(log_path(path), "\n".join([_HEADER, *lines, _line(last)]) + "\n")
 
 
 def _line(record: Record) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 from openmm import unit
 
 from openmmcg.constants import GAS_CONSTANT
+from openmmcg.simulation.dynamics import Dynamics
 
 
 class UnstableSimulationError(RuntimeError):
@@ -57,19 +60,16 @@ class Record:
 
 
 class Recorder:
-    """Integrates a context and takes records of it.
+    """Takes records of Contexts of one System, and finds out whether they are still within bounds.
 
     Parameters
     ----------
-    context : openmm.Context
-    temperature : float
-        K, at which the simulation is supposed to be. A simulation counts as unstable beyond ten times that
-        and thirty standard deviations of the fluctuations that a kinetic temperature has by itself.
+    system : openmm.System
+    dynamics : Dynamics
+        A simulation counts as unstable beyond ten times its temperature and thirty standard deviations of the
+        fluctuations that a kinetic temperature has by itself.
     forces : bool
         Whether records contain forces.
-    single : openmm.Context, optional
-        Where `context` holds replicas, a Context of one of them. Each record is taken in it, so that it is what
-        OpenMM says of that replica alone.
 
     Notes
     -----
@@ -80,80 +80,42 @@ class Recorder:
     hold for it as for the temperature of velocities.
     """
 
-    def __init__(self, context: openmm.Context, temperature: float, forces: bool, single: openmm.Context | None = None):
-        system = (context if single is None else single).getSystem()
-        self._context = context
-        self._single = single
+    def __init__(self, system: openmm.System, dynamics: Dynamics, forces: bool):
         self._forces = forces
         self._periodic = system.usesPeriodicBoundaryConditions()
         self._degrees_of_freedom = degrees_of_freedom(system)
         if self._degrees_of_freedom < 1:
             raise ValueError("nothing in the System can move: it has no degrees of freedom")
         # The kinetic temperature of f degrees of freedom fluctuates by √(2/f) of itself.
-        self._highest_temperature = temperature * (10 + 30 * math.sqrt(2 / self._degrees_of_freedom))
-        integrator = context.getIntegrator()
-        self._overdamped = isinstance(integrator, openmm.BrownianIntegrator)
+        self._highest_temperature = dynamics.temperature * (10 + 30 * math.sqrt(2 / self._degrees_of_freedom))
+        self._overdamped = not dynamics.has_velocities
         # OpenMM's velocities are then the displacements of the last step over Δt.
-        self._thermal_share = 1.0
-        if self._overdamped:
-            friction = integrator.getFriction().value_in_unit(unit.picosecond**-1)
-            self._thermal_share = friction * integrator.getStepSize().value_in_unit(unit.picosecond) / 2
+        self._thermal_share = dynamics.friction * dynamics.time_step / 2 if self._overdamped else 1.0
 
-    def advance(self, steps: int) -> list[Record]:
-        """Integrate and take a record, or one of each replica.
+    def record(self, context: openmm.Context) -> Record:
+        """A record of a Context as it is.
 
         Raises
         ------
         UnstableSimulationError
             When positions or energies are not finite or the temperature is out of bounds.
         """
-        try:
-            self._context.getIntegrator().step(steps)
-            records = self.records()
-        except openmm.OpenMMException as error:
-            # OpenMM says "NaN" and a force may say that something is not finite; all else is not about
-            # stability.
-            if "nan" not in str(error).lower() and "finite" not in str(error):
-                raise
-            raise UnstableSimulationError(str(error)) from error
-        for index, record in enumerate(records):
-            problem = self._problem(record)
-            if problem is not None:
-                raise UnstableSimulationError(problem if self._single is None else f"in replica {index}, {problem}")
-        return records
-
-    def state(self) -> openmm.State:
-        """All that is needed to go on from here."""
-        return self._context.getState(positions=True, velocities=True, parameters=True, integratorParameters=True)
-
-    def records(self) -> list[Record]:
-        """Take a record of the context as it is, or one of each replica."""
-        if self._single is None:
-            return [self._record(self._context)]
-        state = self._context.getState(positions=True, velocities=True)
-        positions, velocities = state.getPositions(asNumpy=True), state.getVelocities(asNumpy=True)
-        self._single.setPeriodicBoxVectors(*state.getPeriodicBoxVectors())
-        self._single.setTime(state.getTime())
-        particles = self._single.getSystem().getNumParticles()
-        records = []
-        for begin in range(0, len(positions), particles):
-            self._single.setPositions(positions[begin : begin + particles])
-            self._single.setVelocities(velocities[begin : begin + particles])
-            records.append(self._record(self._single))
-        return records
-
-    def _problem(self, record: Record) -> str | None:
-        if not np.isfinite(record.positions).all():
-            return "positions are not finite"
+        positions = context.getState(positions=True).getPositions(asNumpy=True).value_in_unit(unit.nanometer)
+        if not np.isfinite(positions).all():
+            raise UnstableSimulationError("positions are not finite")
+        with instabilities():
+            record = self._record(context, positions)
         # Of the temperature, because overdamped dynamics has no kinetic energy.
         if not math.isfinite(record.potential_energy + record.temperature):
-            return "the energy is not finite"
+            raise UnstableSimulationError("the energy is not finite")
         if record.temperature > self._highest_temperature:
-            return f"the temperature is {record.temperature:.4g} K, beyond {self._highest_temperature:.4g} K"
-        return None
+            raise UnstableSimulationError(
+                f"the temperature is {record.temperature:.4g} K, beyond {self._highest_temperature:.4g} K"
+            )
+        return record
 
-    def _record(self, context: openmm.Context) -> Record:
-        state = context.getState(positions=True, forces=self._forces, energy=True)
+    def _record(self, context: openmm.Context, positions: NDArray[np.float64]) -> Record:
+        state = context.getState(forces=self._forces, energy=True)
         box = forces = None
         if self._periodic:
             box = state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer)
@@ -161,7 +123,7 @@ class Recorder:
             forces = state.getForces(asNumpy=True).value_in_unit(unit.kilojoule_per_mole / unit.nanometer)
         kinetic_energy = state.getKineticEnergy().value_in_unit(unit.kilojoule_per_mole)
         return Record(
-            positions=state.getPositions(asNumpy=True).value_in_unit(unit.nanometer),
+            positions=positions,
             box=box,
             forces=forces,
             time=state.getTime().value_in_unit(unit.picosecond),
@@ -169,3 +131,15 @@ class Recorder:
             kinetic_energy=math.nan if self._overdamped else kinetic_energy,
             temperature=2 * kinetic_energy * self._thermal_share / (self._degrees_of_freedom * GAS_CONSTANT),
         )
+
+
+@contextmanager
+def instabilities() -> Iterator[None]:
+    """Make errors of OpenMM that are about numbers out of bounds `UnstableSimulationError`."""
+    try:
+        yield
+    except openmm.OpenMMException as error:
+        # OpenMM says "NaN" and a force may say that something is not finite; all else is not about stability.
+        if "nan" not in str(error).lower() and "finite" not in str(error):
+            raise
+        raise UnstableSimulationError(str(error)) from error

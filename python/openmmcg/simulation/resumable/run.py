@@ -1,285 +1,235 @@
-"""The loop that integrates, writes frames and checkpoints, and resumes."""
+"""The loop that integrates, writes frames and checkpoints, resumes, and does without what becomes unstable."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
-from collections.abc import Mapping, Sequence
+import os
+import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, Literal
 
-import numpy as np
 import openmm
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from openmmcg.simulation.resumable.checkpoint import Checkpoint, checkpoint_path, read_checkpoint, write_checkpoint
-from openmmcg.simulation.resumable.log import append_to_log, log_lines, log_path, replace_log
-from openmmcg.simulation.resumable.record import Record, Recorder, UnstableSimulationError
+from openmmcg.frames import FrameWriter
+from openmmcg.simulation.resumable.checkpoint import (
+    Checkpoint,
+    Dropped,
+    checkpoint_path,
+    read_checkpoint,
+    write_checkpoint,
+)
+from openmmcg.simulation.resumable.contexts import Contexts, Outcome
+from openmmcg.simulation.resumable.plan import Plan
+from openmmcg.simulation.resumable.record import UnstableSimulationError
+from openmmcg.simulation.resumable.trajectories import Trajectories
+from openmmcg.state import describe_system, lock
 
-
-class FrameSink(Protocol):
-    """What frames are appended to, see `openmmcg.frames.FrameWriter`."""
-
-    def __len__(self) -> int: ...
-
-    def append(
-        self,
-        positions: NDArray[np.float64],
-        box: NDArray[np.float64] | None,
-        time: float,
-        forces: NDArray[np.float64] | None = None,
-    ) -> None: ...
-
-
-def system_fingerprint(system: openmm.System) -> str:
-    """A short text that differs between Systems that differ in anything, a potential's weights included."""
-    # The version of OpenMM that writes the XML says nothing about the System.
-    xml = re.sub(r'openmmVersion="[^"]*"', "", openmm.XmlSerializer.serialize(system))
-    return hashlib.sha256(xml.encode()).hexdigest()[:16]
+OnUnstable = Literal["stop", "drop"]
 
 
 class ResumableRun:
-    """A simulation that writes frames and can be resumed.
+    """A simulation that writes frames, may be interrupted at any moment, and goes on where it was.
+
+    All that is known of it lies in the checkpoint, and every beginning is one from a checkpoint: after an interruption,
+    and also where a replica is dropped, so that both come to the same.
 
     Parameters
     ----------
     path : path
-        Where the frames go, and beside it the checkpoint.
-    settings : mapping
-        Everything that makes this run what it is, except its length: plain numbers and texts. A run is
-        resumed only with equal settings.
-    trajectories : sequence of path, optional
-        Where the frames of each replica go, instead of `path`.
+        Where the frames go, or of replicas beside which they go, and the checkpoint.
+    plan : Plan
+    platform, threads
+        See `openmmcg.simulation.context.create_context`; they may change from one part of a run to the next.
     resume : bool
         Whether to go on with the run at `path` when there is one.
-
-    Raises
-    ------
-    FileExistsError
-        When `path` or a file beside it exists that is not of a run to be resumed; nothing is overwritten.
-    FileNotFoundError
-        When the folder of `path` does not exist, or the frames of a checkpoint are gone.
-    ValueError
-        When the run at `path` was begun with other settings.
-
-    Examples
-    --------
-    With `writer` an `openmmcg.frames.FrameWriter` on `path`::
-
-        run = ResumableRun(path, {"temperature": 300.0, "seed": 1})
-        if not run.complete(frames=100):
-            context = openmm.Context(system, integrator)
-            if not run.begun:
-                context.setPositions(positions)
-                run.begin(context, temperature=300.0)
-            run.advance(context, writer, frames=100, steps_per_frame=500, temperature=300.0)
+    on_unstable : "stop" or "drop"
+        See `openmmcg.simulation.run`.
+    progress : bool
+    description : str
+        Stands beside the progress bar.
     """
 
     def __init__(
         self,
-        path: str | Path,
-        settings: Mapping[str, Any],
+        path: str | os.PathLike[str],
+        plan: Plan,
         *,
-        trajectories: Sequence[Path] | None = None,
+        platform: str | openmm.Platform | None = None,
+        threads: int | None = None,
         resume: bool = True,
-    ):
-        self.path = Path(path)
-        self._trajectories = [self.path] if trajectories is None else list(trajectories)
-        if not self.path.parent.is_dir():
-            raise FileNotFoundError(f"the folder {self.path.parent} does not exist; create it first")
-        # As they will be read back.
-        self._settings: dict[str, Any] = json.loads(json.dumps(dict(settings)))
-        self._checkpoint: Checkpoint | None = None
-        if resume and checkpoint_path(self.path).exists():
-            self._checkpoint = read_checkpoint(self.path)
-            self._check_resumption(self._checkpoint)
-        else:
-            logs = [log_path(trajectory) for trajectory in self._trajectories]
-            for file in filter(Path.exists, [*self._trajectories, *logs, checkpoint_path(self.path)]):
-                raise FileExistsError(
-                    f"{file} exists and is not of a run to be resumed; choose another path or move it away"
-                )
-
-    @property
-    def begun(self) -> bool:
-        """Whether there is a state to go on from."""
-        return self._checkpoint is not None
-
-    @property
-    def frames(self) -> int:
-        """Number of frames so far."""
-        return 0 if self._checkpoint is None else self._checkpoint.frames
-
-    def complete(self, frames: int) -> bool:
-        """Whether `frames` frames have been made and written."""
-        # A line of the log is written after its frame, so the frames are there too.
-        return self.frames >= frames and all(
-            trajectory.exists() and len(log_lines(trajectory)) >= frames for trajectory in self._trajectories
-        )
-
-    def random_seed(self, seed: int) -> int:
-        """A seed for the integrator, another at every resumption, which else would repeat the same noise."""
-        words = np.random.SeedSequence([seed, self.frames]).generate_state(1)
-        # OpenMM takes positive 32-bit integers; 0 would mean a random one.
-        return int(words[0] % (2**31 - 1)) + 1
-
-    def begin(
-        self,
-        context: openmm.Context,
-        *,
-        temperature: float,
-        equilibration_steps: int = 0,
-        single: openmm.Context | None = None,
-        progress: bool = True,
-    ) -> None:
-        """Take the state of `context`, after some steps of equilibration, as the start, at time 0.
-
-        From then on the run can be resumed.
-
-        Parameters
-        ----------
-        context : openmm.Context
-            With positions, velocities and box.
-        temperature, single
-            See `advance`.
-
-        Raises
-        ------
-        UnstableSimulationError
-            As `advance`.
-        """
-        recorder = Recorder(context, temperature, False, single)
-        silent = not progress or equilibration_steps == 0
-        with tqdm(total=equilibration_steps, desc="equilibration", unit="step", disable=silent) as bar:
-            for done in range(0, equilibration_steps, 100):
-                steps = min(100, equilibration_steps - done)
-                recorder.advance(steps)
-                bar.update(steps)
-        context.setTime(0.0)
-        context.setStepCount(0)
-        self._save(Checkpoint(settings=self._settings, state=openmm.XmlSerializer.serialize(recorder.state())))
-
-    def advance(
-        self,
-        context: openmm.Context,
-        *writers: FrameSink,
-        frames: int,
-        steps_per_frame: int,
-        temperature: float,
-        single: openmm.Context | None = None,
-        forces: bool = False,
+        on_unstable: OnUnstable = "stop",
         progress: bool = True,
         description: str = "simulation",
-    ) -> None:
-        """Integrate until there are `frames` frames, from where the run stands.
+    ):
+        if on_unstable not in ("stop", "drop"):
+            raise ValueError(f"on_unstable must be 'stop' or 'drop', not {on_unstable!r}")
+        self.path = Path(path)
+        self._plan = plan
+        self._platform, self._threads = platform, threads
+        self._resume = resume
+        self._drops = on_unstable == "drop"
+        self._progress, self._description = progress, description
+        self._trajectories = Trajectories(self.path, plan.replicas)
+        # As they will be read back.
+        self._inputs: dict[str, Any] = json.loads(json.dumps(plan.inputs()))
+        self._system: dict[str, Any] = json.loads(json.dumps(describe_system(plan.system)))
 
-        Parameters
-        ----------
-        context : openmm.Context
-            Its state is replaced by that of the checkpoint.
-        *writers : FrameSink
-            A frame is appended every `steps_per_frame` steps; the start is not a frame. Positions are not
-            wrapped into the box. One for each replica, in the order of the trajectories.
-        temperature : float
-            K, at which the simulation is supposed to be.
-        single : openmm.Context, optional
-            A Context of one replica, where `context` holds several; its state is replaced at every frame.
-        forces : bool
-            Whether forces are written with the frames.
-        description : str
-            Stands beside the progress bar.
+    def advance(self, frames: int) -> Checkpoint:
+        """Integrate until there are `frames` frames, from where the run stands.
 
         Raises
         ------
-        UnstableSimulationError
-            When positions or energies are not finite, or when the temperature is far beyond `temperature`
-            (ten times, and thirty standard deviations of its natural fluctuations). The frames before are
-            kept.
+        FileExistsError
+            When `path` or a file beside it exists that is not of a run to be resumed; nothing is overwritten.
+        FileNotFoundError
+            When the folder of `path` does not exist, or the frames of a checkpoint are gone.
         ValueError
-            When the run was not begun, or when writers or logs do not hold the frames of the checkpoint.
+            When the run at `path` was begun with other inputs, when its files do not belong together, or when the
+            start is not one that can be integrated from.
+        BlockingIOError
+            When another process works on this run.
+        OSError
+            When the disk is full or fails. What was complete is kept, and the same call goes on from there.
+        UnstableSimulationError
+            When positions or energies of a replica, or with ``"drop"`` of all of them, are not finite, or their
+            temperature far beyond that of the plan (ten times, and thirty standard deviations of its natural
+            fluctuations). The frames before are kept.
         """
-        if self._checkpoint is None:
-            raise ValueError("the run was not begun; call begin(context) first")
-        context.setState(openmm.XmlSerializer.deserialize(self._checkpoint.state))
-        recorder = Recorder(context, temperature, forces, single)
-        for path, writer, record in zip(self._trajectories, writers, recorder.records(), strict=True):
-            self._catch_up(path, writer, record)
-        with tqdm(total=frames, initial=self.frames, desc=description, unit="frame", disable=not progress) as bar:
-            while self.frames < frames:
+        if not self.path.parent.is_dir():
+            raise FileNotFoundError(f"the folder {self.path.parent} does not exist; create it first")
+        checkpoint = self._found()
+        if checkpoint is not None and checkpoint.frames >= frames and self._trajectories.check(checkpoint):
+            return checkpoint
+        with lock(self.path.with_suffix(".lock"), f"the run {self.path.name}"):
+            # Whoever had the lock may have gone on in the meantime.
+            checkpoint = self._found()
+            if checkpoint is None:
+                checkpoint, contexts = self._begin()
+            else:
+                self._trajectories.check(checkpoint)
+                contexts = self._resumed(checkpoint)
+            with self._trajectories.opened(self._plan) as writers:
+                self._trajectories.catch_up(writers, contexts, checkpoint)
+                while True:
+                    checkpoint = self._integrate(contexts, checkpoint, frames, writers)
+                    if checkpoint.frames >= frames:
+                        return checkpoint
+                    contexts = self._resumed(checkpoint)
+
+    def _found(self) -> Checkpoint | None:
+        """The checkpoint to go on from, if there is one."""
+        if not (self._resume and checkpoint_path(self.path).exists()):
+            self._trajectories.check_absence()
+            return None
+        checkpoint = read_checkpoint(self.path)
+        checkpoint.check(self._inputs, self._system, self.path)
+        return checkpoint
+
+    def _begin(self) -> tuple[Checkpoint, Contexts]:
+        contexts = Contexts(self._plan, self._plan.groups, self._platform, self._threads, [self._plan.seed, 0, 0])
+        contexts.start()
+        checkpoint = Checkpoint(inputs=self._inputs, system=self._system, groups=contexts.groups())
+        write_checkpoint(self.path, checkpoint)
+        return checkpoint, contexts
+
+    def _resumed(self, checkpoint: Checkpoint) -> Contexts:
+        """Contexts at a checkpoint, of the replicas that were not dropped."""
+        groups = [[replica for replica in group if replica not in checkpoint.reasons] for group in self._plan.groups]
+        # Other noise after every resumption, or it would repeat itself.
+        seed = [self._plan.seed, checkpoint.equilibrated, checkpoint.frames]
+        contexts = Contexts(self._plan, list(filter(None, groups)), self._platform, self._threads, seed)
+        contexts.load(checkpoint.groups)
+        return contexts
+
+    def _integrate(
+        self, contexts: Contexts, checkpoint: Checkpoint, frames: int, writers: Mapping[int, FrameWriter]
+    ) -> Checkpoint:
+        """Go on to the last frame, or to where a replica has to be dropped; what has been reached is the checkpoint."""
+        plan = self._plan
+        with self._bar(plan.equilibration_steps, checkpoint.equilibrated, "equilibration", "step") as bar:
+            while checkpoint.equilibrated < plan.equilibration_steps:
+                steps = min(plan.steps_per_frame, plan.equilibration_steps - checkpoint.equilibrated)
+                outcome = self._advance(contexts, steps, checkpoint)
+                if outcome.problems:
+                    return self._without(checkpoint, outcome.problems)
+                equilibrated = checkpoint.equilibrated + steps
+                if equilibrated == plan.equilibration_steps:
+                    contexts.set_time_to_zero()
+                checkpoint = replace(checkpoint, groups=contexts.groups(), equilibrated=equilibrated, failure=None)
+                write_checkpoint(self.path, checkpoint)
+                bar.update(steps)
+        with self._bar(frames, checkpoint.frames, self._description, "frame") as bar:
+            while checkpoint.frames < frames:
                 started = perf_counter()
-                try:
-                    records = recorder.advance(steps_per_frame)
-                except UnstableSimulationError as error:
-                    raise self._failure(str(error)) from error
+                outcome = self._advance(contexts, plan.steps_per_frame, checkpoint)
+                if outcome.problems:
+                    return self._without(checkpoint, outcome.problems)
                 seconds = perf_counter() - started
-                self._save(
-                    Checkpoint(
-                        settings=self._settings,
-                        state=openmm.XmlSerializer.serialize(recorder.state()),
-                        frames=self.frames + 1,
-                        steps=self._checkpoint.steps + steps_per_frame,
-                        seconds=self._checkpoint.seconds + seconds,
-                    )
+                checkpoint = replace(
+                    checkpoint,
+                    groups=contexts.groups(),
+                    frames=checkpoint.frames + 1,
+                    steps=checkpoint.steps + plan.steps_per_frame,
+                    seconds=checkpoint.seconds + seconds,
+                    failure=None,
                 )
-                for path, writer, record in zip(self._trajectories, writers, records, strict=True):
-                    writer.append(record.positions, record.box, record.time, record.forces)
-                    append_to_log(path, record)
-                mean_temperature = sum(record.temperature for record in records) / len(records)
-                milliseconds = 1000 * seconds / steps_per_frame
-                bar.set_postfix_str(f"{mean_temperature:.0f} K, {milliseconds:.3g} ms/step")
+                write_checkpoint(self.path, checkpoint)
+                self._trajectories.append(writers, outcome.records)
+                bar.set_postfix_str(self._postfix(outcome, seconds))
                 bar.update()
+        return checkpoint
 
-    def _check_resumption(self, checkpoint: Checkpoint) -> None:
-        begun_with = checkpoint.settings
-        different = [
-            f"{name} was {begun_with.get(name)!r}, now {self._settings.get(name)!r}"
-            for name in sorted(begun_with.keys() | self._settings.keys())
-            if begun_with.get(name) != self._settings.get(name)
-        ]
-        if different:
-            raise ValueError(
-                f"the run at {self.path} was begun with other settings ({'; '.join(different)}); go on with "
-                f"those, choose another path, or {self._begin_anew()}"
+    def _advance(self, contexts: Contexts, steps: int, checkpoint: Checkpoint) -> Outcome:
+        try:
+            return contexts.advance(steps)
+        except UnstableSimulationError as error:
+            raise self._failure(checkpoint, str(error)) from error
+
+    def _without(self, checkpoint: Checkpoint, problems: Mapping[int, str]) -> Checkpoint:
+        """The checkpoint with some replicas dropped, where that is wanted and others are left."""
+        replica, problem = next(iter(problems.items()))
+        left = self._plan.number - len(checkpoint.dropped) - len(problems)
+        if not self._drops or left == 0:
+            raise self._failure(
+                checkpoint, problem if self._plan.replicas is None else f"in replica {replica}, {problem}"
             )
-        # Of the first frame, the interruption may have come before the file was made.
-        missing = [trajectory for trajectory in self._trajectories if not trajectory.exists()]
-        if checkpoint.frames > 1 and missing:
-            raise FileNotFoundError(
-                f"{missing[0]} is missing although it has a checkpoint; bring it back, or {self._begin_anew()}"
+        where = self._where(checkpoint)
+        dropped = [Dropped(each, checkpoint.frames, f"{reason}, {where}") for each, reason in problems.items()]
+        checkpoint = replace(checkpoint, dropped=[*checkpoint.dropped, *dropped], failure=None)
+        write_checkpoint(self.path, checkpoint)
+        for each in dropped:
+            warnings.warn(
+                f"replica {each.replica} of {self.path.name} became unstable ({each.reason}) and is dropped; its "
+                f"{each.frames} frames are kept, and the other {left} go on",
+                stacklevel=5,
             )
+        return checkpoint
 
-    def _begin_anew(self) -> str:
-        return f"delete {checkpoint_path(self.path)} and the frames and logs of this run to begin anew"
-
-    def _catch_up(self, path: Path, writer: FrameSink, last: Record) -> None:
-        """Complete what an interruption after the checkpoint was written left undone."""
-        lines = log_lines(path)
-        for file, count in ((path, len(writer)), (log_path(path), len(lines))):
-            if not max(self.frames - 1, 0) <= count <= self.frames:
-                raise ValueError(
-                    f"{file} holds {count} frames, its checkpoint {self.frames}; they do not belong "
-                    f"together. Bring back the right files, or {self._begin_anew()}"
-                )
-        if len(writer) < self.frames:
-            writer.append(last.positions, last.box, last.time, last.forces)
-        if len(lines) < self.frames:
-            # Written as a whole, because the interruption may have left half a line.
-            replace_log(path, lines, last)
-
-    def _failure(self, reason: str) -> UnstableSimulationError:
-        assert self._checkpoint is not None
+    def _failure(self, checkpoint: Checkpoint, reason: str) -> UnstableSimulationError:
         message = (
-            f"the simulation became unstable on the way to frame {self.frames}: {reason}. The {self.frames} "
-            f"frames before it are kept beside {checkpoint_path(self.path)}. Start from minimised positions, take a "
-            "smaller time step, or train the potential on more data"
+            f"the simulation became unstable {self._where(checkpoint)}: {reason}. The {checkpoint.frames} frames "
+            f"before it are kept beside {checkpoint_path(self.path)}. Start from minimised positions, take a smaller "
+            "time step, or train the potential on more data"
         )
-        self._save(replace(self._checkpoint, failure=message))
+        write_checkpoint(self.path, replace(checkpoint, failure=message))
         return UnstableSimulationError(message)
 
-    def _save(self, checkpoint: Checkpoint) -> None:
-        write_checkpoint(self.path, checkpoint)
-        self._checkpoint = checkpoint
+    def _where(self, checkpoint: Checkpoint) -> str:
+        if checkpoint.equilibrated < self._plan.equilibration_steps:
+            return "in the equilibration"
+        return f"on the way to frame {checkpoint.frames}"
+
+    def _postfix(self, outcome: Outcome, seconds: float) -> str:
+        temperatures = [record.temperature for record in outcome.records.values()]
+        milliseconds = 1000 * seconds / self._plan.steps_per_frame
+        text = f"{sum(temperatures) / len(temperatures):.0f} K, {milliseconds:.3g} ms/step"
+        missing = self._plan.number - len(temperatures)
+        return f"{text}, {missing} of {self._plan.number} replicas dropped" if missing else text
+
+    def _bar(self, total: int, done: int, description: str, unit: str) -> tqdm:
+        silent = not self._progress or done >= total
+        return tqdm(total=total, initial=done, desc=description, unit=unit, disable=silent)

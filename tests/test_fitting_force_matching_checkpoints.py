@@ -171,3 +171,27 @@ def test_a_training_in_several_processes_gives_its_result(path, tmp_path):
     assert result.epochs == EPOCHS
     assert 0 < result.validation_force_rmse < float("inf")
     assert result.validation_force_rmse**2 == pytest.approx(result.errors.potential, rel=1e-2)
+
+
+PROCESSES = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from test_fitting_force_matching_checkpoints import EPOCHS, WORK, fit
+
+options = {"accelerator": "cpu", "devices": 2, "strategy": "ddp"}
+work = WORK.change("settings", trainer_options=options)
+for name in ("first", "second"):
+    result = fit(work, sys.argv[2], os.path.join(sys.argv[3], name))
+    print(os.environ["LOCAL_RANK"], name, result.epochs, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_run_the_same_script_for_one_training_are_let_in(path, tmp_path):
+    script = tmp_path / "script.py"  # which Lightning starts again
+    script.write_text(PROCESSES)
+    arguments = [sys.executable, script, Path(__file__).parent, path, tmp_path]
+    done = subprocess.run([str(argument) for argument in arguments], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    expected = {f"{rank} {name} {EPOCHS}" for rank in (0, 1) for name in ("first", "second")}
+    assert expected <= set(done.stdout.splitlines())

@@ -43,7 +43,8 @@ class KeepBest(Checkpoint):
         self.epochs, self.best_epoch, self.best_error = 0, 0, float("inf")
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        error = float(trainer.callback_metrics[MONITOR])
+        # There is none in epochs without validation, see Lightning's check_val_every_n_epoch.
+        error = float(trainer.callback_metrics.get(MONITOR, float("inf")))
         self.epochs = trainer.current_epoch + 1
         if error < self.best_error:
             self.best_epoch, self.best_error = self.epochs, error

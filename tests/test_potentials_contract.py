@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import BOXES, difference, exact, images, random_potential, scatter
+from torch import Tensor, nn
 
+from openmmcg import CGPotential
 from openmmcg.geometry.cells import cell_pairs, near_pairs
 
 LARGE_BOXES = {name: None if box is None else 1.7 * box for name, box in BOXES.items()}
@@ -83,3 +85,100 @@ def test_a_bead_without_neighbours_is_no_problem(tmp_path):
 def test_export_refuses_types_the_potential_does_not_have(potential, tmp_path):
     with pytest.raises(ValueError, match=r"no bead types \[2\]"):
         potential.export_openmm_torch(tmp_path / "plain.pt", [0, 2], periodic=False)
+
+
+class PairEnergies(nn.Module):
+    """A small network of one's own: a harmonic repulsion, half of it for each bead."""
+
+    def __init__(self, strength=3.0, cutoff=0.6):
+        super().__init__()
+        self.cutoff = cutoff
+        self.strength = nn.Parameter(torch.tensor(strength))
+
+    def pairs(self, displacements: Tensor) -> Tensor:
+        return self.strength * (0.6 - displacements.square().sum(1).sqrt()) ** 2
+
+    def forward(self, displacements: Tensor, types: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        halves = 0.5 * self.pairs(displacements)
+        energies = torch.zeros(types.shape[0], dtype=halves.dtype)
+        return energies.index_add(0, rows, halves).index_add(0, columns, halves)
+
+
+class OneEnergy(PairEnergies):
+    def forward(self, displacements: Tensor, types: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        return self.pairs(displacements).sum()
+
+
+class Column(PairEnergies):
+    def forward(self, displacements: Tensor, types: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        return self.pairs(displacements).unsqueeze(1)
+
+
+class EnergiesOfPairs(PairEnergies):
+    def forward(self, displacements: Tensor, types: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        return self.pairs(displacements)
+
+
+class OfOnePrecision(PairEnergies):
+    def forward(self, displacements: Tensor, types: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        return torch.zeros(types.shape[0]).index_add(0, rows, self.pairs(displacements))
+
+
+class AlwaysSingle(PairEnergies):
+    def forward(self, displacements: Tensor, types: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        return torch.zeros(types.shape[0]).index_add(0, rows, self.pairs(displacements).to(torch.float32))
+
+
+class Detached(PairEnergies):
+    def pairs(self, displacements: Tensor) -> Tensor:
+        return self.strength * displacements.detach().square().sum(1)
+
+
+class Infinite(PairEnergies):
+    def pairs(self, displacements: Tensor) -> Tensor:
+        return self.strength / (0 * displacements).square().sum(1)
+
+
+class InfiniteForces(PairEnergies):
+    def pairs(self, displacements: Tensor) -> Tensor:
+        return self.strength * (0 * displacements).square().sum(1).sqrt()
+
+
+class Unscriptable(PairEnergies):
+    def forward(self, displacements: Tensor, types: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        import math
+
+        return displacements.new_zeros(len(types)) + math.pi
+
+
+def test_a_network_of_ones_own_is_taken():
+    for types in (1, 2, 7):
+        network = PairEnergies()
+        network.types = types
+        assert CGPotential(network, [(f"type {i}", 1.0) for i in range(types)]).cutoff == 0.6
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        (OneEnergy, r"OneEnergy returns the shape \[\]; it must return .* shape \[5\] for 5 beads with 10 pairs"),
+        (Column, r"returns the shape \[10, 1\]; it must return energies of the beads"),
+        (EnergiesOfPairs, r"returns the shape \[10\]; .*; add energies of pairs to those of their beads by index_add"),
+        (OfOnePrecision, r"cannot be evaluated for 5 beads with 10 pairs in float64: "),
+        (AlwaysSingle, r"returns torch.float32 for displacements and parameters in torch.float64"),
+        (Detached, r"do not depend on displacements: there are no forces"),
+        (Infinite, r"the energies of the network Infinite are not finite"),
+        (InfiniteForces, r"the forces of the network InfiniteForces are not finite"),
+        (Unscriptable, r"cannot be translated to TorchScript.* import statements aren't supported"),
+    ],
+)
+def test_networks_that_break_the_contract_are_refused_each_time_by_what_is_wrong(network, words):
+    for _ in range(2):
+        with pytest.raises(ValueError, match=words):
+            CGPotential(network(), [("A", 1.0)])
+
+
+@pytest.mark.parametrize("cutoff", [None, 0.0, -1.0, float("nan"), "0.6"])
+def test_a_network_says_its_cutoff(cutoff):
+    with pytest.raises(ValueError, match=r"PairEnergies needs the attribute 'cutoff', a distance in nm"):
+        CGPotential(PairEnergies(cutoff=cutoff), [("A", 1.0)])

@@ -182,3 +182,12 @@ def test_what_does_not_make_an_ensemble_is_refused():
         Ensemble([one, one]).force_spread(scatter(5)[None], chain(), progress=False)
     with pytest.raises(ValueError, match="at least one frame"):
         find_spread_limit(np.empty((0, 3)))
+
+
+def test_a_damaged_list_of_an_ensemble_is_named(tmp_path):
+    Ensemble(potentials(1) * 2).save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ensemble.json", "potential_0.pt", "potential_1.pt"]
+    file = tmp_path / "ensemble.json"
+    file.write_text(file.read_text()[:-10])
+    with pytest.raises(ValueError, match=r"ensemble\.json is damaged, or not an ensemble .* bring back a copy"):
+        Ensemble.load(tmp_path)

@@ -67,6 +67,42 @@ def test_provenance_is_kept(tmp_path):
     assert loaded.temperature is None
 
 
+def test_numbers_that_are_not_finite_are_null_in_the_file():
+    network = SchNet(types=1, channels=4, blocks=1)
+    provenance = {"rmse": float("nan"), "errors": [1.0, float("inf")], "fold": {"gain": -float("inf")}}
+    potential = CGPotential(network, [("W", 18.0)], provenance=provenance)
+    assert potential.provenance == {"rmse": None, "errors": [1.0, None], "fold": {"gain": None}}
+    more = potential.with_priors([Repulsion([[0.2]])], provenance={"more": float("nan")})
+    assert more.provenance["more"] is None
+    CGForce(more.to_bytes())
+
+
+def test_a_file_of_before_that_says_nan_is_read_and_can_be_saved_anew(with_prior, tmp_path):
+    """Python's JSON has a word for NaN that no other reader of JSON knows."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(with_prior.to_bytes())) as old, zipfile.ZipFile(buffer, "w") as new:
+        for entry in old.infolist():
+            content = old.read(entry)
+            if entry.filename.endswith("model.json"):
+                content = json.dumps({**json.loads(content), "provenance": {"rmse": float("nan")}}).encode()
+            new.writestr(zipfile.ZipInfo(entry.filename), content)
+    (tmp_path / "old.pt").write_bytes(buffer.getvalue())
+    with pytest.raises(openmm.OpenMMException, match=r"old\.pt' has a model\.json that cannot be read"):
+        CGForce(tmp_path / "old.pt")
+    loaded = CGPotential.load(tmp_path / "old.pt")
+    assert loaded.provenance == {"rmse": None}
+    loaded.save(tmp_path / "new.pt")
+    CGForce(tmp_path / "new.pt")
+    positions, types = scatter(20), [i % 2 for i in range(20)]
+    system = CGPotential.load(tmp_path / "new.pt").create_system(topology(["AB"[i] for i in types]))
+    energies = [
+        energy_and_forces(context_of(system, positions))[0]
+        for system in (system, with_prior.create_system(topology(["AB"[i] for i in types])))
+    ]
+    assert energies[0] == energies[1]
+    assert exact(loaded, positions, types, None)[0] == exact(with_prior, positions, types, None)[0]
+
+
 def test_a_potential_does_not_change_with_the_network_it_was_made_of():
     network = SchNet(types=1, channels=4, blocks=1)
     potential = CGPotential(network, [("W", 18.0)])

@@ -6,7 +6,7 @@ import torch
 from conftest import BOXES, difference, images, random_network, scatter
 
 from openmmcg.geometry.scriptable import minimum_image
-from openmmcg.potentials import GNN, CosineCutoff, ExponentialNormalBasis, GaussianBasis, PaiNN, SchNet
+from openmmcg.potentials import GNN, CGnet, CosineCutoff, ExponentialNormalBasis, GaussianBasis, PaiNN, SchNet
 
 CUTOFF = 0.6
 NETWORKS = {
@@ -226,3 +226,29 @@ def test_numbers_that_must_be_positive_are_checked(kind, option):
 def test_unknown_choices_are_refused_by_name(kind, option):
     with pytest.raises(ValueError, match="unknown .*'sine'; known are"):
         kind(types=1, **{option: "sine"})
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **seed: SchNet(types=2, channels=4, blocks=1, **seed),
+        lambda **seed: GNN(types=2, channels=4, blocks=1, **seed),
+        lambda **seed: PaiNN(types=2, channels=4, blocks=1, **seed),
+        lambda **seed: CGnet([0, 1, 0], channels=4, layers=1, **seed),
+    ],
+)
+def test_initial_weights_are_those_of_the_seed_and_no_other_random_numbers_change(make):
+    def weights(**seed):
+        return torch.nn.utils.parameters_to_vector(make(**seed).parameters())
+
+    torch.manual_seed(5)
+    drawn = torch.rand(3)
+    torch.manual_seed(5)
+    first = weights()
+    assert torch.equal(torch.rand(3), drawn)
+    assert torch.equal(weights(), first)
+    assert torch.equal(weights(seed=0), first)
+    assert not torch.equal(weights(seed=1), first)
+    assert not torch.equal(weights(seed=None), weights(seed=None))
+    torch.manual_seed(0)
+    assert torch.equal(weights(seed=None), first)

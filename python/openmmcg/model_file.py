@@ -92,7 +92,8 @@ class ModelFile:
                         return archive.read(entry)
         except zipfile.BadZipFile as error:
             raise ValueError(
-                f"{self.source} is truncated or corrupted, or was not written by CGPotential.save(): {error}"
+                f"{self.source} is truncated or corrupted, or was not written by CGPotential.save() ({error}); bring "
+                "back a copy, or save it again"
             ) from error
         if default is None:
             raise ValueError(f"{self.source} has no entry '{name}': write it with CGPotential.save()")

@@ -43,7 +43,8 @@ class KeepBest(Checkpoint):
         self.epochs, self.best_epoch, self.best_error = 0, 0, float("inf")
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        error = float(trainer.callback_metrics[MONITOR])
+        # There is none in epochs without validation, see Lightning's check_val_every_n_epoch.
+        error = float(trainer.callback_metrics.get(MONITOR, float("inf")))
         self.epochs = trainer.current_epoch + 1
         if error < self.best_error:
             self.best_epoch, self.best_error = self.epochs, error
@@ -111,16 +112,14 @@ def read_progress(folder: Path) -> Progress:
             continue
         try:
             state = load_checkpoint(file)["callbacks"][KeepBest.__qualname__]
-        except ValueError as error:
-            damaged.append(str(error))
+        except ValueError:
+            damaged.append(f"{file} is damaged")
             continue
         if damaged:
-            warnings.warn(
-                f"{'; '.join(damaged)}. The training goes on from {file}, epoch {state['epochs']}", stacklevel=2
-            )
+            warnings.warn(f"{damaged[0]}; the training goes on from {file}, epoch {state['epochs']}", stacklevel=2)
         return Progress(file, **{**state, "stages": [Stage(*stage) for stage in state["stages"]]})
     if damaged:
-        raise ValueError(f"{'; '.join(damaged)}. Bring back a copy, or remove {folder} to begin anew")
+        raise ValueError(f"{' and '.join(damaged)}; bring back a copy of one, or remove {folder} to begin anew")
     return Progress(None, 0, 0, float("inf"), [])
 
 
@@ -135,7 +134,10 @@ def load_checkpoint(file: Path) -> Mapping[str, Any]:
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{file} is damaged, or no checkpoint ({str(error).splitlines()[0]})") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"{file} is damaged, or no checkpoint ({reason}); bring back a copy, or remove {file.parent} to begin anew"
+        ) from error
 
 
 def next_stages(stages: Sequence[Stage], epochs_done: int, epochs: int, patience: int, folder: Path) -> list[Stage]:

@@ -117,7 +117,8 @@ class _OneCycle(torch.optim.lr_scheduler.OneCycleLR):
     """Goes on from where a checkpoint was, over as many steps as there are now to be."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict({name: state_dict[name] for name in ("last_epoch", "_step_count", "_last_lr")})
+        super().load_state_dict({name: state_dict[name] - 1 for name in ("last_epoch", "_step_count")})
+        self.step()  # which sets the rate that is due now, where the optimizer remembers that of another cycle
 
 
 def make_loaders(

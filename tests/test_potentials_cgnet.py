@@ -349,6 +349,10 @@ def test_statistics_of_bad_frames_are_refused():
         network.standardize(chains[:1])
     with pytest.raises(ValueError, match="6 beads"):
         network.standardize(chains[:, :5])
+    with pytest.raises(ValueError, match="one for each frame"):
+        network.standardize(chains, np.eye(3)[None])
+    with pytest.raises(ValueError, match="which of their periodic images is meant"):
+        network.standardize(chains, 0.1 * np.eye(3))
     chains[1, 2, 0] = np.nan
     with pytest.raises(ValueError, match="not finite"):
         network.standardize(chains)

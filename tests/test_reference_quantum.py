@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from openmmcg.frames import Frames
+from openmmcg.mapping.topology import with_bonds
 from openmmcg.reference import (
     BITHIOPHENE,
     Labels,
-    electronic,
     find_atoms,
     label_frames,
     orbital_energies,
@@ -24,6 +24,7 @@ from openmmcg.reference import (
     sample,
     turn_dihedral,
 )
+from openmmcg.reference.quantum import label_frames as labelling
 from openmmcg.reference.quantum.label_frames import compute_chunk
 
 distributed = pytest.importorskip("distributed")
@@ -177,12 +178,23 @@ def test_frames_come_from_sampling_and_from_other_programs(client, tmp_path):
     theirs = label_frames(trajectory, tmp_path / "b.h5", client=client, progress=False)
     np.testing.assert_array_equal(ours["homo"], theirs["homo"])
     assert np.ptp(ours["homo"]) > 0
+    # Wrapped into a box, with an atom on the other side of it.
+    trajectory.xyz -= trajectory.xyz[:, 1:2]
+    trajectory.xyz %= 1.0
+    trajectory.unitcell_lengths, trajectory.unitcell_angles = np.ones((3, 3)), np.full((3, 3), 90.0)
+    assert np.ptp(trajectory.xyz, axis=1).max(axis=1).min() > 0.5
+    wrapped = label_frames(trajectory, tmp_path / "c.h5", client=client, progress=False)
+    np.testing.assert_allclose(wrapped["homo"], ours["homo"], atol=1e-4)
+    trajectory.topology = mdtraj.Topology.from_openmm(with_bonds(molecule.topology, []))
+    with pytest.raises(ValueError, match="the atoms are .* not joined by bonds"):
+        label_frames(trajectory, tmp_path / "d.h5", client=client, progress=False)
 
 
 LABEL = """
 import os, signal
 import numpy as np
-from openmmcg.reference import label_frames, labels
+from openmmcg.reference import label_frames
+from openmmcg.reference.quantum import labels
 
 write = labels.LabelFile.write
 
@@ -211,7 +223,7 @@ def test_a_killed_run_goes_on_where_it_was(client, tmp_path):
     assert (np.diff(labels["homo"]) > 0).all()
     # Nothing is left to do, so nothing is started.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(electronic, "_connected", lambda *_: pytest.fail("there is nothing to compute"))
+        patch.setattr(labelling, "_connected", lambda *_: pytest.fail("there is nothing to compute"))
         assert label_frames(frames, path, elements=ELEMENTS, progress=False).waiting == 0
 
 
@@ -225,7 +237,7 @@ def fatal_chunk(engine, numbers, charge, unpaired, positions):
 def test_a_frame_that_ends_its_process_is_recorded_and_takes_no_other_along(tmp_path, monkeypatch):
     frames = stretched_water(2)
     frames[0] *= 10
-    monkeypatch.setattr(electronic, "compute_chunk", fatal_chunk)
+    monkeypatch.setattr(labelling, "compute_chunk", fatal_chunk)
     labels = label_frames(frames, tmp_path / "labels.h5", elements=ELEMENTS, processes=1, progress=False)
     assert labels.failures == {0: "the process was killed while it computed this frame"}
     assert labels.valid.tolist() == [False, True]

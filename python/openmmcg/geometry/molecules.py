@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from openmmcg.geometry.indices import check_bonds
+from openmmcg.geometry.internal_coordinates import FrameSequence
 from openmmcg.geometry.minimum_image import check_boxes, check_near, nearest_images
 
 FloatArray = NDArray[np.float64]
@@ -143,6 +144,31 @@ class Molecules:
                     "Give the topology bonds; or write molecules whole, in OpenMM by "
                     "getState(enforcePeriodicBox=False), or mend them, in MDTraj by make_molecules_whole()"
                 )
+
+
+class WholeFrames:
+    """Positions of frames, of which those that are indexed are read and their molecules made whole.
+
+    Parameters
+    ----------
+    positions : array-like [F, N, 3]
+        nm
+    boxes : array [F, 3, 3] or None
+        nm; None when not periodic.
+    molecules : Molecules
+    """
+
+    def __init__(self, positions: FrameSequence, boxes: FloatArray | None, molecules: Molecules) -> None:
+        self._positions, self._boxes, self._molecules = positions, boxes, molecules
+        self.shape = tuple(positions.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, frames: int | slice) -> FloatArray:
+        boxes = None if self._boxes is None else self._boxes[frames]
+        first = frames.indices(len(self))[0] if isinstance(frames, slice) else frames
+        return self._molecules.whole(self._positions[frames], boxes, first)
 
 
 def _spanning_forest(

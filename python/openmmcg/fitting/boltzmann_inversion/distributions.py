@@ -214,7 +214,10 @@ def _label(kind: str, key: tuple[int, ...], names: Sequence[str]) -> str:
 
 
 def _values(source: Frames, kind: str, terms: Sequence[tuple[int, ...]]) -> FloatArray:
-    return _MEASURES[kind](source.positions, terms, source.boxes)
+    try:
+        return _MEASURES[kind](source.positions, terms, source.boxes)
+    except ValueError as error:
+        raise ValueError(f"{source.path}: {error}") from error
 
 
 def _deviation(kind: str, values: FloatArray) -> float:

@@ -306,7 +306,10 @@ def _samples(
         paths = bonded_terms(source.bonds.tolist())[size - 2]
         if not paths or not len(source):
             continue
-        values = measure(source.positions, paths, source.boxes)
+        try:
+            values = measure(source.positions, paths, source.boxes)
+        except ValueError as error:
+            raise ValueError(f"{source.path}: {error}") from error
         for column, path in enumerate(paths):
             kinds = tuple(int(kind) for kind in source.types[list(path)])
             collected.setdefault(min(kinds, kinds[::-1]), []).append(values[:, column])

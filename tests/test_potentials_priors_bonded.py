@@ -93,6 +93,7 @@ def trajectory(tmp_path_factory):
     particles = {"names": list("ABCD"), "types": [0, 1, 2, 3], "type_names": list("ABCD"), "masses": [12.0] * 4}
     options = {"temperature": 300.0, "forces": False, "periodic": False, "bonds": [(0, 1), (1, 2), (2, 3)]}
     with FrameWriter(path, **particles, **options) as writer:
+        places = []
         for i in range(frames):
             b = np.zeros(3)
             a, c = b + [lengths[0][i], 0, 0], b + lengths[1][i] * np.array([np.cos(bends[i]), np.sin(bends[i]), 0])
@@ -103,7 +104,8 @@ def trajectory(tmp_path_factory):
             d = c + (0.15 + 0.001 * random.normal()) * (
                 np.cos(kept[i]) * across + np.sin(kept[i]) * upward + 0.1 * random.normal() * axis
             )
-            writer.append(np.stack([a, b, c, d]), None, time=float(i))
+            places.append([a, b, c, d])
+        writer.extend(np.array(places), None, np.arange(frames))
     return path
 
 

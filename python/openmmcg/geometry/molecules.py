@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import compress
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -68,8 +69,14 @@ class Molecules:
         self.particles = particles
         self._bonds = check_bonds(bonds, particles)
         self._levels, molecule = _spanning_forest(particles, self._bonds)
-        # Bonds make the others whole.
-        self._loose = {what: group for what, group in together.items() if np.ptp(molecule[group]) > 0}
+        self._loose = dict(together)
+        if together:
+            members = molecule[np.concatenate([*together.values()])]
+            starts = np.cumsum([0, *map(len, together.values())])[:-1]
+            joined = np.maximum.reduceat(members, starts) == np.minimum.reduceat(members, starts)
+            # Bonds make these whole.
+            for what in compress(together, joined):
+                del self._loose[what]
 
     def whole(self, positions: ArrayLike, boxes: ArrayLike | None, first_frame: int = 0) -> FloatArray:
         """As `make_whole`.
@@ -108,7 +115,8 @@ class Molecules:
         finite = np.isfinite(frames).all((1, 2))
         if not finite.all():
             raise ValueError(f"frame {first_frame + int(np.argmin(finite))} has positions that are not finite")
-        result = frames - self._crossings(frames, boxes, first_frame) @ boxes
+        crossings = self._crossings(frames, boxes, first_frame)
+        result = frames - crossings @ boxes if crossings.any() else frames
         self._check_loose(result, boxes, first_frame)
         return result
 
@@ -118,6 +126,8 @@ class Molecules:
         steps, along = nearest_images(frames[:, second] - frames[:, first], boxes)
         check_near(steps, boxes, self._bonds, first_frame, remedy="correct the bonds, or the box")
         total = np.zeros_like(frames)
+        if not along.any():  # as in most trajectories
+            return total
         for bonds, forward in self._levels:
             near, far = np.where(forward, first[bonds], second[bonds]), np.where(forward, second[bonds], first[bonds])
             total[:, far] = total[:, near] + np.where(forward, 1.0, -1.0)[:, None] * along[:, bonds]

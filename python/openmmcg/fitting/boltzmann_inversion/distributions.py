@@ -15,7 +15,7 @@ from tqdm import tqdm
 from openmmcg._openmmcg import neighbor_pairs
 from openmmcg.frames import Frames
 from openmmcg.geometry.internal_coordinates import RIGID, angles, bonded_terms, dihedrals, distances
-from openmmcg.geometry.minimum_image import minimum_image
+from openmmcg.geometry.minimum_image import check_boxes, minimum_image
 
 FloatArray = NDArray[np.float64]
 
@@ -244,7 +244,7 @@ def _count_pairs(
     some = next(iter(coordinates.values()))
     types, beads = source.types, len(source.types)
     positions = np.asarray(source.positions[frame], float)
-    box = None if source.boxes is None else np.asarray(source.boxes[frame])
+    box = None if source.boxes is None else check_boxes(source.boxes[frame], 1)[0]
     rows, columns = neighbor_pairs(positions, box, some.edges[-1])
     excluded = np.array([path[0] * beads + path[-1] for path in some.terms], np.int64)
     apart = ~np.isin(np.minimum(rows, columns) * beads + np.maximum(rows, columns), excluded)

@@ -330,7 +330,9 @@ def test_a_force_on_other_beads_fails_before_any_step(potential, types):
     [
         ([[0, 0]], {}, "at least one angle"),
         ([[0, 0, 0], [(0, 1)]], {}, "at least one angle"),
-        ([[0, 0, 0], [(0, 1), (1, 3)]], {}, "no bond 1-3"),
+        ([[0, 0, 0], [(0, 1), (1, 3)]], {}, "bonds run from 0 to 3; the particles are 0 to 2"),
+        ([[0, 0, 0], [(0, 1), (1.2, 2)]], {}, "bonds must be whole numbers"),
+        ([[0, 0.5, 0]], {}, "bead types must be whole numbers"),
         ([[0, -1, 0]], {}, "counted from 0"),
         ([[0, 0, 0]], {"channels": 0}, "channels must be positive"),
         ([[0, 0, 0]], {"layers": 0}, "layers must be positive"),

@@ -232,3 +232,18 @@ def test_torchmd_cg_writes_k_degrees_and_lennard_jones_parameters(positions):
     pair = np.array([[0.0, 0, 0], [0.45, 0, 0]])
     expected = 4 * 0.4 * (4.5 / 4.5) ** 6 * KCAL
     assert energy([repulsion], [0, 1], [], pair) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: from_cgnet([0, 1], bonds={(0, -1): {"mean": 1.0, "k": 1.0}}), "beads of terms are counted from 0"),
+        (lambda: from_cgnet([0, 1], bonds={(0, 2): {"mean": 1.0, "k": 1.0}}), "from 0 to 2; the particles are 0 to 1"),
+        (lambda: from_cgnet([0, 0.5], bonds={(0, 1): {"mean": 1.0, "k": 1.0}}), "types must be whole numbers"),
+        (lambda: HarmonicBonds({(0.5, 1): (0.1, 10.0)}), "whole numbers from 0 on"),
+        (lambda: HarmonicBonds({(-1, 1): (0.1, 10.0)}), "whole numbers from 0 on"),
+    ],
+)
+def test_beads_and_types_that_there_are_not_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

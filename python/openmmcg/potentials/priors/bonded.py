@@ -267,8 +267,8 @@ def check_types(terms: Mapping[tuple[int, ...], object], size: int, what: str) -
     if not terms:
         raise ValueError(f"a prior of {what} needs at least one term")
     for kinds in terms:
-        if len(kinds) != size or min(kinds) < 0:
-            raise ValueError(f"{what} are between {size} bead types, numbers from 0 on; got {kinds}")
+        if len(kinds) != size or any(kind != int(kind) or kind < 0 for kind in kinds):
+            raise ValueError(f"{what} are between {size} bead types, whole numbers from 0 on; got {kinds}")
         if kinds != kinds[::-1] and kinds[::-1] in terms:
             raise ValueError(f"{what} of the types {kinds} are given twice, also as {kinds[::-1]}")
 

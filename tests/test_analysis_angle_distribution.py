@@ -73,3 +73,9 @@ def test_beads_without_neighbors_are_refused():
     positions = np.array([[[0.0, 0, 0], [1.0, 0, 0]]])
     with pytest.raises(ValueError, match="no bead has two neighbours within 0.45 nm"):
         angle_distribution(positions, boxes_of(2 * np.eye(3), 1), blocks=1)
+
+
+def test_beads_at_the_same_place_are_refused():
+    positions = np.array([[[0.3, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]])
+    with pytest.raises(ValueError, match="two beads are at the same place"):
+        angle_distribution(positions, 2.0 * np.eye(3)[None], blocks=1, progress=False)

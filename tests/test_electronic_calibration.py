@@ -64,3 +64,12 @@ def test_recalibration_does_not_depend_on_the_unit(truth):
 def test_arrays_of_different_lengths_are_refused():
     with pytest.raises(ValueError, match="do not fit"):
         scores(np.zeros(3), np.ones(3), np.zeros(4))
+
+
+@pytest.mark.parametrize("judge", [scores, recalibrate])
+@pytest.mark.parametrize(
+    "broken", [([np.nan, 0.0], [1, 1], [0, 0]), ([0, 0], [1, 0], [0, 0]), ([0, 0], [1, 1], [0, np.inf])]
+)
+def test_distributions_that_are_none_are_refused(judge, broken):
+    with pytest.raises(ValueError, match="1 of 2 frames"):
+        judge(*broken)

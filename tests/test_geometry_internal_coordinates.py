@@ -79,7 +79,7 @@ def test_all_pairs_are_the_default():
         (lambda: dihedrals(positions(2, 4), [[0, 1, 2]]), r"\[number, 4\], not \[1, 3\]"),
         (lambda: distances(positions(2, 4)[0]), r"\[frames, beads, 3\], not \[4, 3\]"),
         (lambda: dihedrals(positions(2, 4), [[0, 1, 2, 2.5]]), "whole numbers from 0 on"),
-        (lambda: distances(positions(2, 4), [[0, -1]]), "from -1 to 0"),
+        (lambda: distances(positions(2, 4), [[0, -1]]), "counted from 0, got -1"),
         (lambda: distances(positions(2, 4), boxes=np.ones((3, 3, 3))), r"\[2, 3, 3\], one for each frame, not"),
         (lambda: bonded_terms([(0, 1), (2, 2)]), "particle 2 is bonded to itself"),
         (lambda: bonded_terms([(0, 1.5)]), "whole numbers"),

@@ -5,10 +5,10 @@ from itertools import product
 import numpy as np
 import openmm
 import pytest
-from conftest import BOXES, CASES, difference, energy_and_forces
+from conftest import BOXES, Case, difference, energy_and_forces
 from openmm import app, unit
 
-from openmmcg.analysis import angles, dihedrals, distances, mean_squared_displacement
+from openmmcg.analysis import angles, dihedrals, distances
 from openmmcg.electronic import ElectronicReporter, predict_trajectory
 from openmmcg.fitting.boltzmann_inversion.distributions import count, count_covariance, find_coordinates
 from openmmcg.frames import Frames, write_frames
@@ -275,16 +275,6 @@ def test_beads_of_wrapped_atoms_are_those_of_whole_molecules(both, box, tmp_path
     np.testing.assert_allclose(np.diff(beads[1], axis=1), np.diff(beads[0], axis=1), atol=1e-5)
 
 
-def test_steps_between_frames_are_the_nearest(box):
-    """A bead that walks through the box and is put back into it has gone as far as one that is not."""
-    walk = np.cumsum(np.random.default_rng(5).normal(size=(100, 4, 3)) * 0.1, axis=0)
-    wrapped = np.concatenate([wrap_one(frame, box) for frame in walk])
-    times, boxes = np.arange(100.0), np.tile(box, (100, 1, 1))
-    expected = mean_squared_displacement(walk, times, maximum=20.0, blocks=2, progress=False)
-    found = mean_squared_displacement(wrapped, times, boxes=boxes, maximum=20.0, blocks=2, progress=False)
-    np.testing.assert_allclose(found.value, expected.value, rtol=1e-9, atol=1e-12)
-
-
 PLACES = np.linspace(-np.pi, np.pi, 41)
 PRIORS = [
     HarmonicBonds({(0, 1): (0.28, 1000.0)}),
@@ -301,8 +291,9 @@ PRIORS = [
 
 
 @pytest.mark.parametrize("name", ["cubic", "triclinic"])
-def test_openmm_forces_of_priors_see_whole_molecules(case, name):
-    """On every platform, each prior by itself, against the whole molecule without a box."""
+@pytest.mark.parametrize("platform", [Case("Reference"), Case("CPU", 2)], ids=str)
+def test_openmm_forces_of_priors_see_whole_molecules(platform, name):
+    """Each prior by itself, against the whole molecule without a box."""
     box = PERIODIC[name]
     potential = CGPotential(None, [("A", 20.0), ("B", 30.0)], priors=PRIORS, temperature=300)
     whole = chains(1, seed=4)[0]
@@ -312,7 +303,7 @@ def test_openmm_forces_of_priors_see_whole_molecules(case, name):
     for system in (free, periodic):
         for group, force in enumerate(system.getForces()):
             force.setForceGroup(group)
-    exact, context = CASES[0].context(free, whole), case.context(periodic, wrapped)
+    exact, context = Case("Reference").context(free, whole), platform.context(periodic, wrapped)
     for group, prior in enumerate(PRIORS):
         expected, found = (energy_and_forces(each, {group}) for each in (exact, context))
         assert abs(expected[0]) > 0.1, prior

@@ -330,7 +330,9 @@ def test_a_force_on_other_beads_fails_before_any_step(potential, types):
     [
         ([[0, 0]], {}, "at least one angle"),
         ([[0, 0, 0], [(0, 1)]], {}, "at least one angle"),
-        ([[0, 0, 0], [(0, 1), (1, 3)]], {}, "no bond 1-3"),
+        ([[0, 0, 0], [(0, 1), (1, 3)]], {}, "bonds run from 0 to 3; the particles are 0 to 2"),
+        ([[0, 0, 0], [(0, 1), (1.2, 2)]], {}, "bonds must be whole numbers"),
+        ([[0, 0.5, 0]], {}, "bead types must be whole numbers"),
         ([[0, -1, 0]], {}, "counted from 0"),
         ([[0, 0, 0]], {"channels": 0}, "channels must be positive"),
         ([[0, 0, 0]], {"layers": 0}, "layers must be positive"),
@@ -349,6 +351,10 @@ def test_statistics_of_bad_frames_are_refused():
         network.standardize(chains[:1])
     with pytest.raises(ValueError, match="6 beads"):
         network.standardize(chains[:, :5])
+    with pytest.raises(ValueError, match="one for each frame"):
+        network.standardize(chains, np.eye(3)[None])
+    with pytest.raises(ValueError, match="which of their periodic images is meant"):
+        network.standardize(chains, 0.1 * np.eye(3))
     chains[1, 2, 0] = np.nan
     with pytest.raises(ValueError, match="not finite"):
         network.standardize(chains)

@@ -4,7 +4,8 @@ import numpy as np
 import openmm
 import pytest
 
-from openmmcg.frames import Frames, FrameWriter
+from openmmcg.fitting.boltzmann_inversion.distributions import find_coordinates
+from openmmcg.frames import Frames, FrameWriter, write_frames
 from openmmcg.geometry.internal_coordinates import angles, bonded_terms, dihedrals, distances
 from openmmcg.potentials import CosineAngles, HarmonicAngles, HarmonicBonds, PeriodicDihedrals, PriorForces
 from openmmcg.potentials.priors import add_priors, from_cgnet, from_mlcg, from_torchmd_cg, to_xml
@@ -77,8 +78,8 @@ def test_prior_forces_are_the_negative_gradient(positions):
         assert forces[bead, axis] == pytest.approx((ends[1] - ends[0]) / (2 * step), rel=1e-5, abs=1e-5)
 
 
-@pytest.fixture
-def trajectory(tmp_path):
+@pytest.fixture(scope="module")
+def trajectory(tmp_path_factory):
     """A chain of three beads with Gaussian bonds and a Gaussian angle, and a fourth whose dihedral has two wells."""
     random = np.random.default_rng(0)
     frames = 4000
@@ -88,10 +89,11 @@ def trajectory(tmp_path):
     turns = random.uniform(-np.pi, np.pi, 20 * frames)
     kept = turns[random.uniform(size=len(turns)) < np.exp(-3 * (1 + np.cos(2 * turns - 0.8)) / KT)][:frames]
     assert len(kept) == frames
-    path = tmp_path / "chain.h5md"
+    path = tmp_path_factory.mktemp("trajectory") / "chain.h5md"
     particles = {"names": list("ABCD"), "types": [0, 1, 2, 3], "type_names": list("ABCD"), "masses": [12.0] * 4}
     options = {"temperature": 300.0, "forces": False, "periodic": False, "bonds": [(0, 1), (1, 2), (2, 3)]}
     with FrameWriter(path, **particles, **options) as writer:
+        places = []
         for i in range(frames):
             b = np.zeros(3)
             a, c = b + [lengths[0][i], 0, 0], b + lengths[1][i] * np.array([np.cos(bends[i]), np.sin(bends[i]), 0])
@@ -102,7 +104,8 @@ def trajectory(tmp_path):
             d = c + (0.15 + 0.001 * random.normal()) * (
                 np.cos(kept[i]) * across + np.sin(kept[i]) * upward + 0.1 * random.normal() * axis
             )
-            writer.append(np.stack([a, b, c, d]), None, time=float(i))
+            places.append([a, b, c, d])
+        writer.extend(np.array(places), None, np.arange(frames))
     return path
 
 
@@ -137,6 +140,20 @@ def test_the_fourth_bead_that_does_not_move_has_no_stiffness(tmp_path, trajector
             PeriodicDihedrals.from_frames(fixed)
         with pytest.raises(ValueError, match="no frames"):
             HarmonicBonds.from_frames(frames.select([]))
+
+
+def test_a_bond_that_a_constraint_holds_to_its_tolerance_has_no_stiffness(tmp_path):
+    """Lengths of 0.15 nm to 1e-4: a spring of k_B T / variance would be of 1e10 kJ/mol/nm²."""
+    lengths = 0.15 * (1 + 1e-4 * np.random.default_rng(0).normal(size=50))
+    positions = np.zeros((50, 2, 3))
+    positions[:, 1, 0] = lengths
+    beads = {"names": ["A", "B"], "types": [0, 1], "type_names": ["A", "B"], "masses": [12.0] * 2}
+    write_frames(tmp_path / "rigid.h5md", positions, **beads, temperature=300.0, bonds=[(0, 1)])
+    with Frames(tmp_path / "rigid.h5md") as frames:
+        with pytest.raises(ValueError, match=r"bonds of the types \(0, 1\) do not vary .*1.*e-05.*constrain"):
+            HarmonicBonds.from_frames(frames)
+        with pytest.raises(ValueError, match="the bond A-B does not vary"):
+            find_coordinates([frames], ["bonds"], 60, 0.0)
 
 
 def test_a_bond_without_a_prior_is_named(positions):
@@ -215,3 +232,18 @@ def test_torchmd_cg_writes_k_degrees_and_lennard_jones_parameters(positions):
     pair = np.array([[0.0, 0, 0], [0.45, 0, 0]])
     expected = 4 * 0.4 * (4.5 / 4.5) ** 6 * KCAL
     assert energy([repulsion], [0, 1], [], pair) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: from_cgnet([0, 1], bonds={(0, -1): {"mean": 1.0, "k": 1.0}}), "beads of terms are counted from 0"),
+        (lambda: from_cgnet([0, 1], bonds={(0, 2): {"mean": 1.0, "k": 1.0}}), "from 0 to 2; the particles are 0 to 1"),
+        (lambda: from_cgnet([0, 0.5], bonds={(0, 1): {"mean": 1.0, "k": 1.0}}), "types must be whole numbers"),
+        (lambda: HarmonicBonds({(0.5, 1): (0.1, 10.0)}), "whole numbers from 0 on"),
+        (lambda: HarmonicBonds({(-1, 1): (0.1, 10.0)}), "whole numbers from 0 on"),
+    ],
+)
+def test_beads_and_types_that_there_are_not_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

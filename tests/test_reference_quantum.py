@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from openmmcg.frames import Frames
+from openmmcg.mapping.topology import with_bonds
 from openmmcg.reference import (
     BITHIOPHENE,
     Labels,
@@ -177,6 +178,16 @@ def test_frames_come_from_sampling_and_from_other_programs(client, tmp_path):
     theirs = label_frames(trajectory, tmp_path / "b.h5", client=client, progress=False)
     np.testing.assert_array_equal(ours["homo"], theirs["homo"])
     assert np.ptp(ours["homo"]) > 0
+    # Wrapped into a box, with an atom on the other side of it.
+    trajectory.xyz -= trajectory.xyz[:, 1:2]
+    trajectory.xyz %= 1.0
+    trajectory.unitcell_lengths, trajectory.unitcell_angles = np.ones((3, 3)), np.full((3, 3), 90.0)
+    assert np.ptp(trajectory.xyz, axis=1).max(axis=1).min() > 0.5
+    wrapped = label_frames(trajectory, tmp_path / "c.h5", client=client, progress=False)
+    np.testing.assert_allclose(wrapped["homo"], ours["homo"], atol=1e-4)
+    trajectory.topology = mdtraj.Topology.from_openmm(with_bonds(molecule.topology, []))
+    with pytest.raises(ValueError, match="the atoms are .* not joined by bonds"):
+        label_frames(trajectory, tmp_path / "d.h5", client=client, progress=False)
 
 
 LABEL = """

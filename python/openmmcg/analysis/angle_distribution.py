@@ -82,8 +82,8 @@ def angle_distribution(
     Raises
     ------
     ValueError
-        For wrong shapes, positions that are not finite, a box too small for `cutoff`, or a block of frames in
-        which no bead has two neighbours at an angle in the range.
+        For wrong shapes, positions that are not finite, two beads at the same place, a box too small for
+        `cutoff`, or a block of frames in which no bead has two neighbours at an angle in the range.
 
     Examples
     --------
@@ -129,7 +129,10 @@ def angle_distribution(
 
 def _angles(first: NDArray[np.int64], displacement: NDArray[np.float64]) -> NDArray[np.float64]:
     """Angles in degrees between every two displacements of the same first bead; `first` is sorted."""
-    direction = displacement / np.linalg.norm(displacement, axis=1, keepdims=True)
+    distance = np.linalg.norm(displacement, axis=1, keepdims=True)
+    if not (distance > 0).all():
+        raise ValueError("two beads are at the same place and make no angle; leave out such frames")
+    direction = displacement / distance
     cosines = [np.empty(0)]
     # Displacements of one bead stand together: those `step` apart belong to one bead until the largest group
     # is passed.

@@ -54,7 +54,7 @@ def scores(mean: ArrayLike, standard_deviation: ArrayLike, energies: ArrayLike) 
     Raises
     ------
     ValueError
-        The lengths differ.
+        The lengths differ, numbers are not finite, or a deviation is not positive.
 
     Examples
     --------
@@ -66,6 +66,7 @@ def scores(mean: ArrayLike, standard_deviation: ArrayLike, energies: ArrayLike) 
     centre, width, truth = (np.asarray(array, np.float64) for array in (mean, standard_deviation, energies))
     if not centre.shape == width.shape == truth.shape:
         raise ValueError(f"{centre.shape} means, {width.shape} deviations and {truth.shape} energies do not fit")
+    _check_distributions(centre, width, truth)
     residuals = (truth - centre) / width
     rmse = np.sqrt(np.mean((truth - centre) ** 2))
     return Scores(
@@ -78,6 +79,15 @@ def scores(mean: ArrayLike, standard_deviation: ArrayLike, energies: ArrayLike) 
         mean_standard_deviation=float(width.mean()),
         frames=len(truth),
     )
+
+
+def _check_distributions(mean: NDArray[np.float64], width: NDArray[np.float64], energies: NDArray[np.float64]) -> None:
+    fine = np.isfinite(mean) & np.isfinite(energies) & np.isfinite(width) & (width > 0)
+    if not (fine.all() and fine.size):
+        raise ValueError(
+            f"{np.count_nonzero(~fine)} of {fine.size} frames have a mean or an energy that is not finite, or a width "
+            "that is not positive and finite; leave them out"
+        )
 
 
 def _half_width(probability: float) -> float:
@@ -128,6 +138,11 @@ def recalibrate(mean: ArrayLike, variance: ArrayLike, energies: ArrayLike) -> Re
     mean, variance, energies : array [frames]
         In any one unit and its square.
 
+    Raises
+    ------
+    ValueError
+        Numbers are not finite, or a variance is not positive.
+
     Examples
     --------
     >>> random = np.random.default_rng(0)
@@ -137,8 +152,9 @@ def recalibrate(mean: ArrayLike, variance: ArrayLike, energies: ArrayLike) -> Re
     >>> print(f"{found.exponent:.2f}")
     0.50
     """
-    width = np.asarray(variance, np.float64)
-    residuals = np.asarray(energies, np.float64) - np.asarray(mean, np.float64)
+    centre, width, truth = (np.asarray(array, np.float64) for array in (mean, variance, energies))
+    _check_distributions(centre, width, truth)
+    residuals = truth - centre
     shift = np.average(residuals, weights=1 / width)
     logarithms = np.log(width)
     reference = logarithms.mean()

@@ -53,7 +53,7 @@ class DistanceFeatures:
     def __init__(self, beads: int, kind: str = "distances", pairs: Sequence[Sequence[int]] | None = None) -> None:
         if kind not in KINDS:
             raise ValueError(f"there are no features '{kind}'; choose one of {', '.join(KINDS)}")
-        if beads < 2:
+        if beads < 2 or beads != int(beads):
             raise ValueError(f"distances need at least two beads, got {beads}")
         self.beads = beads
         self.kind = kind

@@ -23,7 +23,7 @@ from openmm import unit
 from tqdm import tqdm
 
 from openmmcg.frames import Frames
-from openmmcg.geometry.molecules import Molecules
+from openmmcg.geometry.molecules import Molecules, WholeFrames
 
 FloatArray = NDArray[np.float64]
 
@@ -277,12 +277,12 @@ def predict_trajectory(
         everything = np.arange(frames.number_of_particles)[None]
         molecules = everything if beads_of_molecules is None else _checked_molecules(beads_of_molecules)
         check_molecules(predictor, frames.names, molecules)
-        whole = Molecules(frames.number_of_particles, frames.bonds, _together(molecules))
+        joined = Molecules(frames.number_of_particles, frames.bonds, _together(molecules))
+        whole = WholeFrames(frames.positions, frames.boxes, joined)
 
         def read(chunk: slice) -> FloatArray:
-            boxes = None if frames.boxes is None else frames.boxes[chunk]
             try:
-                return whole.whole(frames.positions[chunk], boxes, chunk.start)[:, molecules]
+                return whole[chunk][:, molecules]
             except ValueError as error:
                 raise ValueError(f"{frames.path}: {error}") from error
 

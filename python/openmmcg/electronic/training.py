@@ -279,6 +279,8 @@ class DKLTraining:
             steps = self._optimise(kernel, (inputs[mask], targets[mask]), (inputs[~mask], targets[~mask]), bar.update)
         member = kernel.export(feature_mean, feature_scale, energy)
         raw = member.predict(values[held_out])
+        if not (np.isfinite(raw.mean).all() and np.isfinite(raw.standard_deviation).all()):
+            raise RuntimeError(_DIVERGED)
         correction = recalibrate(
             (raw.mean - energy[0]) / energy[1],
             (raw.standard_deviation / energy[1]) ** 2,
@@ -286,8 +288,6 @@ class DKLTraining:
         )
         member = kernel.export(feature_mean, feature_scale, energy, correction.to_array())
         corrected = member.predict(values[held_out])
-        if not (np.isfinite(corrected.mean).all() and np.isfinite(corrected.standard_deviation).all()):
-            raise RuntimeError(_DIVERGED)
         found = scores(corrected.mean, corrected.standard_deviation, labels[held_out])
         record = {
             "held_out": [held_out.start, held_out.stop],

@@ -1,4 +1,4 @@
-"""Indices of particles that users give."""
+"""Indices of particles, and other whole numbers from 0 on, that users give."""
 
 from __future__ import annotations
 
@@ -31,12 +31,13 @@ def check_indices(values: ArrayLike, number: int | None, what: str) -> NDArray[n
         indices = np.asarray(values)
         whole = indices.astype(np.int64)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{what} must be indices of particles, whole numbers: {error}") from error
+        raise ValueError(f"{what} must be whole numbers from 0 on: {error}") from error
     if indices.dtype == bool or not np.array_equal(indices, whole):
-        raise ValueError(f"{what} must be indices of particles, whole numbers from 0 on, got {indices.tolist()}")
-    if whole.size and (whole.min() < 0 or (number is not None and whole.max() >= number)):
-        known = "from 0 on" if number is None else f"0 to {number - 1}"
-        raise ValueError(f"{what} run from {whole.min()} to {whole.max()}; the particles are {known}")
+        raise ValueError(f"{what} must be whole numbers from 0 on, got {indices.tolist()}")
+    if whole.size and whole.min() < 0:
+        raise ValueError(f"{what} are counted from 0, got {whole.min()}")
+    if whole.size and number is not None and whole.max() >= number:
+        raise ValueError(f"{what} run from {whole.min()} to {whole.max()}; the particles are 0 to {number - 1}")
     return whole
 
 

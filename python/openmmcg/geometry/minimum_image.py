@@ -54,8 +54,11 @@ def nearest_images(displacements: ArrayLike, box: ArrayLike) -> tuple[FloatArray
     vectors = vectors.reshape(*vectors.shape[:-2], *[1] * (nearest.ndim + 1 - vectors.ndim), 3, 3)
     crossings = np.empty_like(nearest)
     for axis in (2, 1, 0):
-        crossings[..., axis] = np.round(nearest[..., axis] / vectors[..., axis, axis])
-        nearest -= crossings[..., axis, None] * vectors[..., axis, :]
+        crossed = np.round(nearest[..., axis] / vectors[..., axis, axis])
+        crossings[..., axis] = crossed
+        # Vector number `axis` has no elements beyond it.
+        for component in range(axis + 1):
+            nearest[..., component] -= crossed * vectors[..., axis, component]
     return nearest, crossings
 
 
@@ -117,12 +120,11 @@ def check_near(
         One is not shorter than half the smallest diagonal element of the box.
     """
     limits = boxes.diagonal(axis1=1, axis2=2).min(1) / 2
-    lengths = np.linalg.norm(displacements, axis=2)
-    far = ~(lengths < limits[:, None])
+    far = ~(np.einsum("fpi,fpi->fp", displacements, displacements) < limits[:, None] ** 2)
     if far.any():
         frame, pair = np.argwhere(far)[0]
         raise ValueError(
             f"in frame {first_frame + frame} the particles {pairs[pair, 0]} and {pairs[pair, 1]} are "
-            f"{lengths[frame, pair]:.3f} nm apart, not less than half the smallest width of the box, "
-            f"{limits[frame]:.3f} nm, so it cannot be told which of their periodic images is meant; {remedy}"
+            f"{np.linalg.norm(displacements[frame, pair]):.3f} nm apart, not less than half the smallest width of the "
+            f"box, {limits[frame]:.3f} nm, so it cannot be told which of their periodic images is meant; {remedy}"
         )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import compress
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from openmmcg.geometry.indices import check_bonds
+from openmmcg.geometry.internal_coordinates import FrameSequence
 from openmmcg.geometry.minimum_image import check_boxes, check_near, nearest_images
 
 FloatArray = NDArray[np.float64]
@@ -67,8 +69,14 @@ class Molecules:
         self.particles = particles
         self._bonds = check_bonds(bonds, particles)
         self._levels, molecule = _spanning_forest(particles, self._bonds)
-        # Bonds make the others whole.
-        self._loose = {what: group for what, group in together.items() if np.ptp(molecule[group]) > 0}
+        self._loose = dict(together)
+        if together:
+            members = molecule[np.concatenate([*together.values()])]
+            starts = np.cumsum([0, *map(len, together.values())])[:-1]
+            joined = np.maximum.reduceat(members, starts) == np.minimum.reduceat(members, starts)
+            # Bonds make these whole.
+            for what in compress(together, joined):
+                del self._loose[what]
 
     def whole(self, positions: ArrayLike, boxes: ArrayLike | None, first_frame: int = 0) -> FloatArray:
         """As `make_whole`.
@@ -107,7 +115,8 @@ class Molecules:
         finite = np.isfinite(frames).all((1, 2))
         if not finite.all():
             raise ValueError(f"frame {first_frame + int(np.argmin(finite))} has positions that are not finite")
-        result = frames - self._crossings(frames, boxes, first_frame) @ boxes
+        crossings = self._crossings(frames, boxes, first_frame)
+        result = frames - crossings @ boxes if crossings.any() else frames
         self._check_loose(result, boxes, first_frame)
         return result
 
@@ -117,6 +126,8 @@ class Molecules:
         steps, along = nearest_images(frames[:, second] - frames[:, first], boxes)
         check_near(steps, boxes, self._bonds, first_frame, remedy="correct the bonds, or the box")
         total = np.zeros_like(frames)
+        if not along.any():  # as in most trajectories
+            return total
         for bonds, forward in self._levels:
             near, far = np.where(forward, first[bonds], second[bonds]), np.where(forward, second[bonds], first[bonds])
             total[:, far] = total[:, near] + np.where(forward, 1.0, -1.0)[:, None] * along[:, bonds]
@@ -143,6 +154,31 @@ class Molecules:
                     "Give the topology bonds; or write molecules whole, in OpenMM by "
                     "getState(enforcePeriodicBox=False), or mend them, in MDTraj by make_molecules_whole()"
                 )
+
+
+class WholeFrames:
+    """Positions of frames, of which those that are indexed are read and their molecules made whole.
+
+    Parameters
+    ----------
+    positions : array-like [F, N, 3]
+        nm
+    boxes : array [F, 3, 3] or None
+        nm; None when not periodic.
+    molecules : Molecules
+    """
+
+    def __init__(self, positions: FrameSequence, boxes: FloatArray | None, molecules: Molecules) -> None:
+        self._positions, self._boxes, self._molecules = positions, boxes, molecules
+        self.shape = tuple(positions.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, frames: int | slice) -> FloatArray:
+        boxes = None if self._boxes is None else self._boxes[frames]
+        first = frames.indices(len(self))[0] if isinstance(frames, slice) else frames
+        return self._molecules.whole(self._positions[frames], boxes, first)
 
 
 def _spanning_forest(

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from openmmcg._openmmcg import neighbor_pairs
 from openmmcg.frames import Frames
 from openmmcg.geometry.internal_coordinates import RIGID, angles, bonded_terms, dihedrals, distances
-from openmmcg.geometry.minimum_image import minimum_image
+from openmmcg.geometry.minimum_image import check_boxes, minimum_image
 
 FloatArray = NDArray[np.float64]
 
@@ -214,7 +214,10 @@ def _label(kind: str, key: tuple[int, ...], names: Sequence[str]) -> str:
 
 
 def _values(source: Frames, kind: str, terms: Sequence[tuple[int, ...]]) -> FloatArray:
-    return _MEASURES[kind](source.positions, terms, source.boxes)
+    try:
+        return _MEASURES[kind](source.positions, terms, source.boxes)
+    except ValueError as error:
+        raise ValueError(f"{source.path}: {error}") from error
 
 
 def _deviation(kind: str, values: FloatArray) -> float:
@@ -241,7 +244,7 @@ def _count_pairs(
     some = next(iter(coordinates.values()))
     types, beads = source.types, len(source.types)
     positions = np.asarray(source.positions[frame], float)
-    box = None if source.boxes is None else np.asarray(source.boxes[frame])
+    box = None if source.boxes is None else check_boxes(source.boxes[frame], 1)[0]
     rows, columns = neighbor_pairs(positions, box, some.edges[-1])
     excluded = np.array([path[0] * beads + path[-1] for path in some.terms], np.int64)
     apart = ~np.isin(np.minimum(rows, columns) * beads + np.maximum(rows, columns), excluded)

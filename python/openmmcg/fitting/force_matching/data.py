@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from openmmcg._openmmcg import neighbor_pairs
 from openmmcg.frames import Frames
-from openmmcg.geometry.minimum_image import minimum_image
+from openmmcg.geometry.minimum_image import check_boxes, minimum_image
 from openmmcg.potentials.priors import Prior, PriorForces
 
 _FEWEST_TO_COMPARE = 10  # frames
@@ -95,7 +95,8 @@ class ForceDataset(Dataset):
     ) -> None:
         if not len(selection):
             raise ValueError(f"no frames are selected of the {len(frames)} in {frames.path}")
-        forces, boxes = frames.forces, frames.boxes
+        forces = frames.forces
+        boxes = None if frames.boxes is None else check_boxes(frames.boxes, len(frames))
         prior_forces = PriorForces(
             priors,
             frames.types.tolist(),

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from openmmcg.geometry.indices import check_bonds, check_indices
 from openmmcg.geometry.internal_coordinates import RIGID, bonded_terms
 from openmmcg.geometry.minimum_image import check_boxes, check_near, minimum_image
 from openmmcg.potentials.networks.options import initial_weights
@@ -98,14 +99,10 @@ class CGnet(nn.Module):
                 raise ValueError(f"{name} must be positive, got {value}")
         if lipschitz_bound is not None and not lipschitz_bound > 0:
             raise ValueError(f"lipschitz_bound must be positive, or None for no bound; got {lipschitz_bound}")
-        sequence = [int(bead_type) for bead_type in molecule]
-        if min(sequence, default=0) < 0:
-            raise ValueError(f"bead types are counted from 0, got {sequence}")
+        sequence = check_indices(molecule, None, "bead types").tolist()
         beads = len(sequence)
-        bonded = [(i, i + 1) for i in range(beads - 1)] if bonds is None else [(int(a), int(b)) for a, b in bonds]
-        for first, second in bonded:
-            if first == second or min(first, second) < 0 or max(first, second) >= beads:
-                raise ValueError(f"there is no bond {first}-{second} in a molecule of {beads} beads, counted from 0")
+        chain = [(i, i + 1) for i in range(beads - 1)] if bonds is None else [list(bond) for bond in bonds]
+        bonded = check_bonds(chain, beads).tolist()
         _, angles, dihedrals = bonded_terms(bonded)
         if not angles:
             raise ValueError(

@@ -267,8 +267,8 @@ def check_types(terms: Mapping[tuple[int, ...], object], size: int, what: str) -
     if not terms:
         raise ValueError(f"a prior of {what} needs at least one term")
     for kinds in terms:
-        if len(kinds) != size or min(kinds) < 0:
-            raise ValueError(f"{what} are between {size} bead types, numbers from 0 on; got {kinds}")
+        if len(kinds) != size or any(kind != int(kind) or kind < 0 for kind in kinds):
+            raise ValueError(f"{what} are between {size} bead types, whole numbers from 0 on; got {kinds}")
         if kinds != kinds[::-1] and kinds[::-1] in terms:
             raise ValueError(f"{what} of the types {kinds} are given twice, also as {kinds[::-1]}")
 
@@ -306,7 +306,10 @@ def _samples(
         paths = bonded_terms(source.bonds.tolist())[size - 2]
         if not paths or not len(source):
             continue
-        values = measure(source.positions, paths, source.boxes)
+        try:
+            values = measure(source.positions, paths, source.boxes)
+        except ValueError as error:
+            raise ValueError(f"{source.path}: {error}") from error
         for column, path in enumerate(paths):
             kinds = tuple(int(kind) for kind in source.types[list(path)])
             collected.setdefault(min(kinds, kinds[::-1]), []).append(values[:, column])

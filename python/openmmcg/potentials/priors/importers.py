@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from openmmcg.geometry.indices import check_indices
 from openmmcg.potentials.priors.bonded import (
     Cosine,
     CosineAngles,
@@ -59,7 +60,7 @@ def from_cgnet(
     Raises
     ------
     ValueError
-        Terms between the same bead types differ, or exponents do.
+        Terms between the same bead types differ, or exponents do; or a term is of beads that there are not.
 
     Examples
     --------
@@ -69,8 +70,11 @@ def from_cgnet(
     (0.15, 41840.0)
     """
 
+    kinds = check_indices(types, None, "types")
+
     def by_types(terms: Terms, convert: Any) -> dict[tuple[int, ...], Any]:
-        return _merge((tuple(types[bead] for bead in beads), convert(values)) for beads, values in terms.items())
+        beads = check_indices([list(each) for each in terms], len(kinds), "beads of terms")
+        return _merge(zip(map(tuple, kinds[beads].tolist()), map(convert, terms.values()), strict=True))
 
     priors: list[HasTemplate] = []
     if bonds:
@@ -95,7 +99,7 @@ def from_cgnet(
         (exponent,) = exponents
         factor = (0.5 * _KCAL) ** (1 / exponent)
         sigmas = by_types(repulsion, lambda term: float(term["ex_vol"]) * _ANGSTROM * factor)
-        priors.append(Repulsion(_matrix(sigmas, max(types) + 1), exponent, cutoff))
+        priors.append(Repulsion(_matrix(sigmas, int(kinds.max()) + 1), exponent, cutoff))
     return priors
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from openmmcg._openmmcg import neighbor_pairs
 from openmmcg.constants import GAS_CONSTANT
 from openmmcg.geometry.internal_coordinates import bonded_terms
-from openmmcg.geometry.minimum_image import minimum_image
+from openmmcg.geometry.minimum_image import check_boxes, minimum_image
 
 if TYPE_CHECKING:
     from openmmcg.frames import Frames
@@ -120,7 +120,7 @@ def shortest_distances(frames: Frames, cutoff: float) -> NDArray[np.float64]:
     Beads one or two bonds apart do not count.
     """
     types, number = frames.types, len(frames.type_names)
-    boxes = frames.boxes
+    boxes = None if frames.boxes is None else check_boxes(frames.boxes, len(frames))
     shortest = np.full((number, number), float(cutoff))
     excluded = _excluded_pairs(frames.bonds.tolist(), len(types))
     for index in range(len(frames)):

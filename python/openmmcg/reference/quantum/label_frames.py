@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from openmmcg import __version__
 from openmmcg.frames import Frames
+from openmmcg.geometry.molecules import Molecules, WholeFrames
 from openmmcg.reference.quantum.engines import (
     ENGINES,
     OrbitalEnergies,
@@ -56,8 +57,9 @@ def label_frames(
     Parameters
     ----------
     frames
-        Positions of whole molecules: the path of an H5MD file or the `openmmcg.frames.Frames` of one whose types are
-        named by elements, as `sample` writes it; an `mdtraj.Trajectory`; or an array ``[frames, atoms, 3]``, nm.
+        The path of an H5MD file or the `openmmcg.frames.Frames` of one whose types are named by elements, as `sample`
+        writes it; an `mdtraj.Trajectory`; or an array ``[frames, atoms, 3]``, nm, of whole molecules. What faces of
+        the periodic boxes of the others cut is made whole along their bonds.
     path
         The file of labels.
     engine
@@ -84,8 +86,8 @@ def label_frames(
     Raises
     ------
     ValueError
-        Before any work: frames of wrong shape, unknown elements or engine, impossible numbers of electrons, or labels
-        at `path` that were begun with other frames or settings.
+        Before any work: frames of wrong shape, or atoms that no bonds join over half a periodic box; unknown elements
+        or engine, impossible numbers of electrons, or labels at `path` that were begun with other frames or settings.
     BlockingIOError
         Another process computes the labels at `path`.
     OSError
@@ -254,11 +256,12 @@ def _single_threaded(client: Client) -> Client:
 def _read_frames(frames: Any, elements: Sequence[str] | None) -> tuple[Any, NDArray[np.int64]]:
     """Positions that can be indexed, [frames, atoms, 3], nm, and atomic numbers [atoms]."""
     if isinstance(frames, Frames):
-        positions: Any = frames.positions
+        positions: Any = _whole(frames.positions, frames.boxes, frames.bonds)
         known = [frames.type_names[kind] for kind in frames.types]
     elif hasattr(frames, "xyz") and hasattr(frames, "topology"):
-        positions = frames.xyz
-        known = [atom.element.symbol for atom in frames.topology.atoms]
+        bonds = [(first.index, second.index) for first, second in frames.topology.bonds]
+        positions = _whole(frames.xyz, frames.unitcell_vectors, bonds)
+        known = [str(atom.element and atom.element.symbol) for atom in frames.topology.atoms]
     else:
         positions, known = np.asarray(frames), None
     chosen = known if elements is None else list(elements)
@@ -270,3 +273,8 @@ def _read_frames(frames: Any, elements: Sequence[str] | None) -> tuple[Any, NDAr
             f"give positions of shape [frames, {len(chosen)}, 3]"
         )
     return positions, atomic_numbers(chosen)
+
+
+def _whole(positions: Any, boxes: NDArray[np.float64] | None, bonds: ArrayLike) -> WholeFrames:
+    atoms = positions.shape[1]
+    return WholeFrames(positions, boxes, Molecules(atoms, bonds, {"the atoms": np.arange(atoms)}))

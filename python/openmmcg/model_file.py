@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from openmmcg.optional import optional_imports
+
 if TYPE_CHECKING:
     import torch
 
@@ -124,7 +126,8 @@ def to_bytes(
                 archive.writestr(zipfile.ZipInfo(f"potential/extra/{name}"), content)
         return buffer.getvalue()
 
-    import torch
+    with optional_imports():
+        import torch
 
     torch.jit.save(module, buffer, _extra_files=entries)
     return buffer.getvalue()
@@ -162,7 +165,8 @@ def describe_module(
     ValueError
         Where the arguments do not go together.
     """
-    import torch
+    with optional_imports():
+        import torch
 
     if contract not in ("neighbor-list", "plain"):
         raise ValueError(f"there is no contract '{contract}'; choose 'neighbor-list' or 'plain'")

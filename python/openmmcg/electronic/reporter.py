@@ -20,9 +20,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from openmm import unit
-from tqdm import tqdm
 
 from openmmcg.frames import Frames
+from openmmcg.progress import tqdm
 
 FloatArray = NDArray[np.float64]
 

@@ -1,11 +1,16 @@
-"""Fitting potentials to all-atom data."""
+"""Fitting potentials to all-atom data. Names are imported when they are first used; force matching needs torch."""
 
-from openmmcg.fitting.boltzmann_inversion.boltzmann_inversion import BoltzmannInversion, BoltzmannInversionResult
-from openmmcg.fitting.boltzmann_inversion.distributions import jensen_shannon_divergence
-from openmmcg.fitting.force_matching.cross_validation import CrossValidationResult, cross_validate
-from openmmcg.fitting.force_matching.force_errors import ForceErrors, force_rmse
-from openmmcg.fitting.force_matching.force_matching import ForceMatching, ForceMatchingResult
-from openmmcg.fitting.force_matching.grid_search import GridPoint, GridSearchResult, grid_search
+from typing import TYPE_CHECKING
+
+from openmmcg.optional import lazy_names
+
+if TYPE_CHECKING:
+    from openmmcg.fitting.boltzmann_inversion.boltzmann_inversion import BoltzmannInversion, BoltzmannInversionResult
+    from openmmcg.fitting.boltzmann_inversion.distributions import jensen_shannon_divergence
+    from openmmcg.fitting.force_matching.cross_validation import CrossValidationResult, cross_validate
+    from openmmcg.fitting.force_matching.force_errors import ForceErrors, force_rmse
+    from openmmcg.fitting.force_matching.force_matching import ForceMatching, ForceMatchingResult
+    from openmmcg.fitting.force_matching.grid_search import GridPoint, GridSearchResult, grid_search
 
 __all__ = [
     "BoltzmannInversion",
@@ -21,3 +26,21 @@ __all__ = [
     "grid_search",
     "jensen_shannon_divergence",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "BoltzmannInversion": "boltzmann_inversion.boltzmann_inversion",
+        "BoltzmannInversionResult": "boltzmann_inversion.boltzmann_inversion",
+        "CrossValidationResult": "force_matching.cross_validation",
+        "ForceErrors": "force_matching.force_errors",
+        "ForceMatching": "force_matching.force_matching",
+        "ForceMatchingResult": "force_matching.force_matching",
+        "GridPoint": "force_matching.grid_search",
+        "GridSearchResult": "force_matching.grid_search",
+        "cross_validate": "force_matching.cross_validation",
+        "force_rmse": "force_matching.force_errors",
+        "grid_search": "force_matching.grid_search",
+        "jensen_shannon_divergence": "boltzmann_inversion.distributions",
+    },
+)

@@ -16,6 +16,7 @@ from openmm import app
 
 from openmmcg._openmmcg import is_cgforce
 from openmmcg.potentials.potential import CGPotential
+from openmmcg.progress import tqdm
 from openmmcg.simulation.context import empty_context
 
 _MOST = 31  # OpenMM has 32 force groups, and the first is that of what the potentials share
@@ -163,8 +164,6 @@ class Ensemble:
         progress
             Whether to show a progress bar.
         """
-        from tqdm import tqdm
-
         frames = np.asarray(positions, float)
         vectors = None if boxes is None else np.asarray(boxes, float)
         system = self.create_system(topology, types=types)

@@ -14,6 +14,7 @@ import openmm
 from openmm import app, unit
 
 from openmmcg.model_file import BeadType, ModelFile, to_bytes
+from openmmcg.optional import optional_imports
 from openmmcg.potentials.priors import Prior, add_priors, from_xml, scale_prior, to_xml
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ class CGPotential:
         extras: dict[str, str | bytes] = {"priors.json": json.dumps([to_xml(prior) for prior in priors])}
         module = None
         if network is not None:
-            from openmmcg.potentials.contract import script_and_compile
+            with optional_imports():
+                from openmmcg.potentials.contract import script_and_compile
 
             description |= {
                 "contract": "neighbor-list",
@@ -134,7 +136,8 @@ class CGPotential:
         priors
             Whether it is of the priors as well, or of the network alone.
         """
-        from openmmcg.potentials.contract import scale_module
+        with optional_imports():
+            from openmmcg.potentials.contract import scale_module
 
         extras: dict[str, str | bytes] = {}
         compiled = self.compile()
@@ -237,7 +240,8 @@ class CGPotential:
         """
         if not self.has_network:
             raise ValueError(f"{self._file.source} has no network: it is made of priors alone")
-        from openmmcg.potentials.contract import load_module
+        with optional_imports():
+            from openmmcg.potentials.contract import load_module
 
         return load_module(self.to_bytes())
 
@@ -389,7 +393,8 @@ class CGPotential:
         ScriptModule
             What the file holds.
         """
-        from openmmcg.potentials.contract import export_plain
+        with optional_imports():
+            from openmmcg.potentials.contract import export_plain
 
         unknown = set(types) - set(range(len(self.bead_types)))
         if unknown:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array
-from tqdm import tqdm
 
 from openmmcg._openmmcg import neighbor_pairs
 from openmmcg.frames import Frames
 from openmmcg.geometry.internal_coordinates import angles, bonded_terms, dihedrals, distances
+from openmmcg.progress import tqdm
 
 FloatArray = NDArray[np.float64]
 

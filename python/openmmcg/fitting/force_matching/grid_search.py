@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from openmmcg.fitting.directory import claim_directory, write_json
 from openmmcg.fitting.force_matching.cross_validation import CrossValidationResult, cross_validate
 from openmmcg.fitting.force_matching.data import Paths
 from openmmcg.fitting.force_matching.force_errors import KCAL_PER_MOL_PER_ANGSTROM, ForceErrors
 from openmmcg.fitting.force_matching.force_matching import ForceMatching, ForceMatchingResult
+from openmmcg.progress import tqdm
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from torchmetrics import MeanSquaredError
 from openmmcg.fitting.force_matching.data import Batch, EpochShuffle, ForceDataset
 from openmmcg.fitting.force_matching.forces import network_forces
 from openmmcg.potentials.networks import CGnet
+from openmmcg.progress import tqdm
 
 MONITOR = "validation_force_rmse"
 
@@ -89,6 +90,16 @@ class ForceLearning(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
+class TrainingProgress(TQDMProgressBar):
+    """Lightning's bars, which are lines where there is no terminal."""
+
+    def init_train_tqdm(self) -> Any:
+        return tqdm(desc=self.train_description, disable=self.is_disabled, smoothing=0, bar_format=self.BAR_FORMAT)
+
+    def init_validation_tqdm(self) -> Any:
+        return tqdm(desc=self.validation_description, disable=self.is_disabled, leave=False, bar_format=self.BAR_FORMAT)
+
+
 def make_loaders(
     training: ForceDataset, validation: ForceDataset, batch_size: int, seed: int
 ) -> tuple[DataLoader, DataLoader]:
@@ -127,7 +138,7 @@ def make_trainer(
     )
     callbacks: list[Callback] = [checkpoints, EarlyStopping(MONITOR, patience=patience)]
     if progress:
-        callbacks.append(TQDMProgressBar())
+        callbacks.append(TrainingProgress())
     loggers: list[Logger] = [CSVLogger(directory, name="log")]
     if tensorboard:
         loggers.append(TensorBoardLogger(directory, name="tensorboard"))

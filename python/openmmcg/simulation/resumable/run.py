@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 import openmm
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from openmmcg.progress import tqdm
 from openmmcg.simulation.resumable.checkpoint import Checkpoint, checkpoint_path, read_checkpoint, write_checkpoint
 from openmmcg.simulation.resumable.log import append_to_log, log_lines, log_path, replace_log
 from openmmcg.simulation.resumable.record import Record, Recorder, UnstableSimulationError

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openmmcg.optional import optional_imports
+from openmmcg.state import reading
 
 if TYPE_CHECKING:
     import torch
@@ -62,11 +63,12 @@ class ModelFile:
         else:
             self.source = f"the model file '{model}'"
             self.content = Path(model).expanduser().read_bytes()
-        self.description: dict[str, Any] = json.loads(self.extra("model.json"))
-        if self.description.get("format") != FORMAT:
-            raise ValueError(
-                f"{self.source} is not an openmm-cg potential: its format is {self.description.get('format')!r}"
-            )
+        text = self.extra("model.json")
+        with reading(self.source, "a potential"):
+            self.description: dict[str, Any] = json.loads(text)
+            form = self.description.get("format")
+        if form != FORMAT:
+            raise ValueError(f"{self.source} is not an openmm-cg potential: its format is {form!r}")
         version = self.description.get("format_version", 0)
         if version > FORMAT_VERSION:
             raise ValueError(
@@ -76,15 +78,10 @@ class ModelFile:
 
     def extra(self, name: str, default: bytes | None = None) -> bytes:
         """The entry ``extra/<name>``; ``default`` where there is none."""
-        try:
-            with zipfile.ZipFile(io.BytesIO(self.content)) as archive:
-                for entry in archive.namelist():
-                    if entry.split("/", 1)[1:] == [f"extra/{name}"]:
-                        return archive.read(entry)
-        except zipfile.BadZipFile as error:
-            raise ValueError(
-                f"{self.source} is truncated or corrupted, or was not written by CGPotential.save(): {error}"
-            ) from error
+        with reading(self.source, "a potential"), zipfile.ZipFile(io.BytesIO(self.content)) as archive:
+            for entry in archive.namelist():
+                if entry.split("/", 1)[1:] == [f"extra/{name}"]:
+                    return archive.read(entry)
         if default is None:
             raise ValueError(f"{self.source} has no entry '{name}': write it with CGPotential.save()")
         return default
@@ -92,12 +89,15 @@ class ModelFile:
     @property
     def bead_types(self) -> list[BeadType]:
         """The kinds of beads; a bead's type is the index into this list."""
-        return [BeadType(entry["name"], entry["mass"]) for entry in self.description["bead_types"]]
+        with reading(self.source, "a potential"):
+            return [BeadType(entry["name"], entry["mass"]) for entry in self.description["bead_types"]]
 
     @property
     def priors(self) -> list[str]:
         """OpenMM XML of the priors, templates without particles."""
-        return json.loads(self.extra("priors.json", b"[]"))
+        text = self.extra("priors.json", b"[]")
+        with reading(self.source, "a potential"):
+            return json.loads(text)
 
 
 def to_bytes(

@@ -26,6 +26,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from openmmcg.state import replacing
+
 GROUP = "trajectory"  # the name by which MDAnalysis makes a Universe without a topology
 BONDS = "connectivity/bonds"
 TEMPERATURE = "parameters/temperature"
@@ -144,13 +146,8 @@ def create_file(path: Path, content: Content) -> None:
         bonds.attrs["particles_group"] = trajectory.ref
         file.create_dataset(TEMPERATURE, data=content.temperature).attrs["unit"] = "K"
         file.create_dataset(COMPLETE_FRAMES, data=0, dtype=np.int64)
-    unfinished = path.with_name(path.name + ".new")
-    try:
+    with replacing(path) as unfinished:
         unfinished.write_bytes(image.getvalue())
-        unfinished.replace(path)
-    except OSError:
-        unfinished.unlink(missing_ok=True)
-        raise
 
 
 def open_file(path: Path, mode: str) -> h5py.File:

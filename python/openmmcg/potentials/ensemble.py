@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from openmmcg._openmmcg import is_cgforce
 from openmmcg.potentials.potential import CGPotential
 from openmmcg.progress import tqdm
 from openmmcg.simulation.context import empty_context
+from openmmcg.state import read_json, reading, write_json
 
 _MOST = 31  # OpenMM has 32 force groups, and the first is that of what the potentials share
 
@@ -213,7 +213,7 @@ class Ensemble:
         for file, potential in zip(files, self.potentials, strict=True):
             potential.save(folder / file)
         content = {"potentials": files, "spread_limit": self.spread_limit}
-        (folder / "ensemble.json").write_text(json.dumps(content, indent=1))
+        write_json(folder / "ensemble.json", content)
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> Ensemble:
@@ -227,8 +227,10 @@ class Ensemble:
             A file is damaged.
         """
         folder = Path(directory).expanduser()
-        content = json.loads((folder / "ensemble.json").read_text())
-        return cls([CGPotential.load(folder / file) for file in content["potentials"]], content["spread_limit"])
+        content = read_json(folder / "ensemble.json", "an ensemble")
+        with reading(folder / "ensemble.json", "an ensemble"):
+            files, limit = content["potentials"], content["spread_limit"]
+        return cls([CGPotential.load(folder / file) for file in files], limit)
 
 
 def spread_of(forces: ArrayLike) -> NDArray[np.float64]:

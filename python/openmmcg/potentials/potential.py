@@ -16,6 +16,7 @@ from openmm import app, unit
 from openmmcg.model_file import BeadType, ModelFile, to_bytes
 from openmmcg.optional import optional_imports
 from openmmcg.potentials.priors import Prior, add_priors, from_xml, scale_prior, to_xml
+from openmmcg.state import reading, replacing
 
 if TYPE_CHECKING:
     import torch
@@ -170,17 +171,15 @@ class CGPotential:
         return potential
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the potential to a file, which appears complete or not at all and replaces an older one."""
-        target = Path(path).expanduser()
-        unfinished = target.with_name(f"{target.name}.{os.getpid()}.new")
-        try:
-            with open(unfinished, "wb") as file:
-                file.write(self.to_bytes())
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(target)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        """Write the potential to a file, which appears complete or not at all and replaces an older one.
+
+        Raises
+        ------
+        OSError
+            It could not be written, for example for want of space; an older one is unharmed.
+        """
+        with replacing(Path(path).expanduser()) as unfinished:
+            unfinished.write_bytes(self.to_bytes())
 
     def to_bytes(self) -> bytes:
         """The content of the potential's file."""
@@ -243,7 +242,8 @@ class CGPotential:
         with optional_imports():
             from openmmcg.potentials.contract import load_module
 
-        return load_module(self.to_bytes())
+        with reading(self._file.source, "a potential"):
+            return load_module(self.to_bytes())
 
     @property
     def network(self) -> torch.jit.ScriptModule:

@@ -74,7 +74,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     ['numbers.txt']
     """
     path = Path(path)
-    unfinished = path.with_name(path.name + ".part")
+    # Of this process alone: another one may write the same file.
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         yield unfinished
         with open(unfinished, "rb") as file:
@@ -97,17 +98,28 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         unfinished.write_text(text, encoding="utf-8")
 
 
-def append(path: str | os.PathLike[str], text: str) -> None:
+def append(path: str | os.PathLike[str], text: str, what: str, header: str = "") -> None:
     """Add text to the end of a file, all of it or nothing; the file is made where there is none.
+
+    Parameters
+    ----------
+    path
+        The file.
+    text
+        Whole lines.
+    what
+        What the error calls them.
+    header
+        What comes before them where the file is empty or new.
 
     Raises
     ------
     OSError
         It could not be written, for example for want of space; it names `path`.
     """
-    data = text.encode()
     with open(path, "ab", buffering=0) as file:
         end = file.tell()
+        data = (text if end else header + text).encode()
         try:
             if file.write(data) != len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -115,7 +127,8 @@ def append(path: str | os.PathLike[str], text: str) -> None:
             file.truncate(end)
             raise OSError(
                 error.errno,
-                f"{path} could not be continued ({error.strerror}); what it held before is kept. Make room and go on",
+                f"{what} could not be written to {path} ({error.strerror}); what it held before is kept. Make room and "
+                "go on",
             ) from error
 
 

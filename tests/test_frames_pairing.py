@@ -278,4 +278,4 @@ def test_damage_is_found_where_it_is_read_and_named(path):
         except (OSError, ValueError) as error:
             assert "other.h5md" in str(error)
             found += 1
-    assert len(headers) > 15 and found > len(headers) - 6  # author, creator and the like are not asked for
+    assert found > 15  # those of author, creator and the like are not asked for

@@ -7,6 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "python" / "openmmcg"
 FLOORS = [
+    {"optional", "progress"},
     {"constants", "model_file", "_openmmcg", "state", "frames", "geometry"},
     {"forces", "analysis", "mapping", "electronic"},
     {"simulation"},
@@ -15,7 +16,7 @@ FLOORS = [
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # What every room may import.
-GROUND = {"constants", "model_file", "state", "_openmmcg", "__version__"}
+GROUND = {"optional", "progress", "constants", "model_file", "state", "_openmmcg", "__version__"}
 
 
 def imported_rooms(file):

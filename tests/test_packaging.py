@@ -1,5 +1,6 @@
-"""The wheel: built by a plain `pip wheel .`, it runs potentials in an environment without torch."""
+"""A wheel built by a plain `pip wheel .` runs potentials in an environment without torch; what needs more says so."""
 
+import ast
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from conftest import GPU_PLATFORMS
 
 from openmmcg import CGForce
+from openmmcg.optional import EXTRAS
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,6 +35,11 @@ context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform
 context.setPositions(positions)
 energy = context.getState(energy=True).getPotentialEnergy()._value
 context.getIntegrator().step(10)
+from openmmcg.frames import Frames
+from openmmcg.simulation import run
+run(system, positions, None, "run.h5md", duration=0.05, interval=0.01, equilibration=0.0, platform=sys.argv[3])
+with Frames("run.h5md") as frames:
+    assert len(frames) == 5
 try:
     CGForce(sys.argv[1], engine="torchscript")
     refused = ""
@@ -110,3 +117,122 @@ def test_a_saved_potential_runs_without_torch(python_without_torch, two_type_pot
     expected = context.getState(energy=True).getPotentialEnergy()._value
     assert result["energy"] == pytest.approx(expected, rel=1e-5)
     assert "needs torch" in result["refused"]
+
+
+def python(code, *arguments):
+    return run(sys.executable, "-c", code, *arguments)
+
+
+def test_importing_the_package_takes_openmm_and_numpy_only():
+    loaded = json.loads(python("import json, sys, openmmcg; print(json.dumps([*sys.modules]))"))
+    heavy = {*EXTRAS, "scipy", "h5py", "tqdm", "mdtraj"}
+    assert "openmm" in loaded and not heavy & set(loaded)
+
+
+HIDE = """
+import importlib, sys
+
+class Without:
+    def __init__(self, finder):
+        self._finder = finder
+
+    def find_spec(self, name, *arguments):
+        return None if name.partition(".")[0] in sys.argv[1].split(",") else self._finder.find_spec(name, *arguments)
+
+    def __getattr__(self, name):
+        return getattr(self._finder, name)
+
+sys.meta_path[:] = map(Without, sys.meta_path)
+"""
+
+USE_EVERY_NAME = (
+    HIDE
+    + """
+for room in ("", *sys.argv[2].split(",")):
+    module = importlib.import_module(f"openmmcg.{room}".strip("."))
+    for name in getattr(module, "__all__", []):
+        try:
+            getattr(module, name)
+        except ModuleNotFoundError as error:
+            print(f"{room}.{name}", error)
+for module in ("analysis.figures", "analysis.kinetics", "electronic.figures", "fitting.boltzmann_inversion.figures"):
+    try:
+        importlib.import_module(f"openmmcg.{module}")
+    except ModuleNotFoundError as error:
+        print(module, error)
+"""
+)
+
+
+def test_names_that_need_an_optional_package_say_how_to_get_it():
+    rooms = sorted(path.parent.name for path in (ROOT / "python" / "openmmcg").glob("*/__init__.py"))
+    refused = dict(
+        line.split(" ", 1) for line in python(USE_EVERY_NAME, ",".join(EXTRAS), ",".join(rooms)).splitlines()
+    )
+    for name, package in {
+        "potentials.SchNet": "torch",
+        "fitting.ForceMatching": "lightning",
+        "reference.capped_alanine": "rdkit",
+        "electronic.DKLTraining": "gpytorch",
+        "electronic.local_noise": "sklearn",
+        "analysis.kinetics": "deeptime",
+        "analysis.figures": "matplotlib",
+    }.items():
+        assert refused[name] == f'this needs the package {package}: pip install "openmm-cg[{EXTRAS[package]}]"'
+    assert all('pip install "openmm-cg[' in message for message in refused.values()), refused
+    for name in ("fitting.BoltzmannInversion", "potentials.CGPotential", "reference.sample", "electronic.DKLPredictor"):
+        assert name not in refused
+
+
+def test_works_that_need_an_optional_package_say_how_to_get_it(two_type_potential):
+    code = (
+        HIDE
+        + """
+from openmmcg import CGPotential
+from openmmcg.reference import label_frames, orbital_energies
+for work in (
+    lambda: orbital_energies(["H", "H"], [[0, 0, 0], [0, 0, 0.07]]),
+    lambda: orbital_energies(["H", "H"], [[0, 0, 0], [0, 0, 0.07]], engine="wb97x-d3/def2-svp"),
+    lambda: CGPotential.load(sys.argv[2]).scaled(0.5),
+    lambda: CGPotential.load(sys.argv[2]).module,
+):
+    try:
+        work()
+    except ModuleNotFoundError as error:
+        print(error)
+"""
+    )
+    messages = python(code, ",".join(EXTRAS), two_type_potential).splitlines()
+    packages = ["tblite", "pyscf", "torch", "torch"]
+    assert messages == [f'this needs the package {name}: pip install "openmm-cg[{EXTRAS[name]}]"' for name in packages]
+
+
+def imports(tree):
+    """What is imported at run time: the package, whether `optional_imports` watches, whether it is in a function."""
+    watched, unused = set(), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.With) and ast.unparse(node.items[0]) == "optional_imports()":
+            watched |= set(ast.walk(node))
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            unused |= {child for statement in node.body for child in ast.walk(statement)}
+    for node in set(ast.walk(tree)) - unused:
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            for name in [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]:
+                yield name.partition(".")[0], node in watched, node not in tree.body
+
+
+def test_every_package_that_is_imported_is_brought_by_an_extra_or_required():
+    lines = {line.split(" =")[0]: line for line in (ROOT / "pyproject.toml").read_text().splitlines()}
+    required, dependencies = {"openmm", "numpy", "scipy", "h5py", "tqdm"}, lines["dependencies"]
+    assert all(f'"{name}>=' in dependencies for name in required)
+    bring = {"sklearn": "scikit-learn", "torchmetrics": "lightning", "dask": "distributed"}
+    for package, extra in EXTRAS.items():
+        assert f'"{bring.get(package, package)}>=' in lines[extra], package
+    known = required | set(EXTRAS) | set(sys.stdlib_module_names) | {"openmmcg"}
+    for file in (ROOT / "python" / "openmmcg").rglob("*.py"):
+        for package, watched, in_function in imports(ast.parse(file.read_text())):
+            assert package in known, f"{file} imports {package}, which nothing brings"
+            assert package != "tqdm" or file.name == "progress.py", f"{file} imports tqdm; openmmcg.progress has it"
+            # What stands at the top is watched by the package whose names need it, see above.
+            explained = watched or not in_function or package not in EXTRAS or file.name == "cg_force.py"
+            assert explained, f"{file} imports {package} without optional_imports"

@@ -191,3 +191,29 @@ def test_a_damaged_list_of_an_ensemble_is_named(tmp_path):
     file.write_text(file.read_text()[:-10])
     with pytest.raises(ValueError, match=r"ensemble\.json is damaged, or not an ensemble .* bring back a copy"):
         Ensemble.load(tmp_path)
+
+
+def test_reports_are_gone_on_with_in_a_file_of_the_same_beads_only(tmp_path):
+    ensemble = Ensemble(potentials(2), 1e-9)
+    with pytest.raises(FileNotFoundError, match="absent does not exist; create it first"):
+        EnsembleReporter(tmp_path / "absent" / "spread.csv", 5, ensemble)
+
+    def report(steps, **options):
+        system = ensemble.create_system(chain())
+        simulation = app.Simulation(
+            chain(), system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform("Reference")
+        )
+        beads = np.arange(BEADS)
+        simulation.context.setPositions(BOND * np.stack([0.8 * beads, 0.6 * (beads % 2), 0.2 * (beads % 3)], axis=1))
+        simulation.reporters.append(EnsembleReporter(tmp_path / "spread.csv", 5, ensemble, **options))
+        simulation.step(steps)
+        with open(tmp_path / "spread.csv") as file:
+            return list(csv.reader(file))
+
+    rows = report(20)
+    # From the beginning: what was reported at and after the first new step is made again.
+    assert report(10, append=True) == rows[:3]
+    assert report(20) == rows
+    (tmp_path / "spread.csv").write_text("step,time (ps),replica,outside,bead 0 (kJ/mol/nm)\n1,0.1,0,0,3.0\n")
+    with pytest.raises(ValueError, match=r"spread.csv is of another ensemble or other beads"):
+        report(5, append=True)

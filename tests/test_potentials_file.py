@@ -172,7 +172,7 @@ def test_a_missing_file_is_named(tmp_path):
 def test_a_truncated_file_is_refused(kept, with_prior, tmp_path):
     content = with_prior.to_bytes()
     (tmp_path / "p.pt").write_bytes(content[: int(kept * len(content)) if kept < 1 else kept])
-    with pytest.raises(ValueError, match="truncated or corrupted"):
+    with pytest.raises(ValueError, match="is damaged, or not a potential of this package"):
         CGPotential.load(tmp_path / "p.pt")
 
 

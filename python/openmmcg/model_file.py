@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from openmmcg.optional import optional_imports
+from openmmcg.state import reading
+
 if TYPE_CHECKING:
     import torch
 
@@ -62,20 +65,16 @@ class ModelFile:
         else:
             self.source = f"the model file '{model}'"
             self.content = Path(model).expanduser().read_bytes()
-        try:
-            self.description: dict[str, Any] = json.loads(self.extra("model.json"))
-        except ValueError as error:
-            if isinstance(error, json.JSONDecodeError):
-                raise ValueError(f"{self.source} is corrupted: its model.json cannot be read ({error})") from error
-            raise
+        text = self.extra("model.json")
+        with reading(self.source, "a potential"):
+            self.description: dict[str, Any] = json.loads(text)
+            form = self.description.get("format")
         if finite_or_null(self.description) != self.description:
             # Python's JSON has words for NaN, which no other reader knows; earlier versions wrote them.
             self.description = finite_or_null(self.description)
             self.content = _with_description(self.content, self.description)
-        if self.description.get("format") != FORMAT:
-            raise ValueError(
-                f"{self.source} is not an openmm-cg potential: its format is {self.description.get('format')!r}"
-            )
+        if form != FORMAT:
+            raise ValueError(f"{self.source} is not an openmm-cg potential: its format is {form!r}")
         version = self.description.get("format_version", 0)
         if version > FORMAT_VERSION:
             raise ValueError(
@@ -85,16 +84,10 @@ class ModelFile:
 
     def extra(self, name: str, default: bytes | None = None) -> bytes:
         """The entry ``extra/<name>``; ``default`` where there is none."""
-        try:
-            with zipfile.ZipFile(io.BytesIO(self.content)) as archive:
-                for entry in archive.namelist():
-                    if _is_extra(entry, name):
-                        return archive.read(entry)
-        except zipfile.BadZipFile as error:
-            raise ValueError(
-                f"{self.source} is truncated or corrupted, or was not written by CGPotential.save() ({error}); bring "
-                "back a copy, or save it again"
-            ) from error
+        with reading(self.source, "a potential"), zipfile.ZipFile(io.BytesIO(self.content)) as archive:
+            for entry in archive.namelist():
+                if _is_extra(entry, name):
+                    return archive.read(entry)
         if default is None:
             raise ValueError(f"{self.source} has no entry '{name}': write it with CGPotential.save()")
         return default
@@ -102,12 +95,15 @@ class ModelFile:
     @property
     def bead_types(self) -> list[BeadType]:
         """The kinds of beads; a bead's type is the index into this list."""
-        return [BeadType(entry["name"], entry["mass"]) for entry in self.description["bead_types"]]
+        with reading(self.source, "a potential"):
+            return [BeadType(entry["name"], entry["mass"]) for entry in self.description["bead_types"]]
 
     @property
     def priors(self) -> list[str]:
         """OpenMM XML of the priors, templates without particles."""
-        return json.loads(self.extra("priors.json", b"[]"))
+        text = self.extra("priors.json", b"[]")
+        with reading(self.source, "a potential"):
+            return json.loads(text)
 
 
 def finite_or_null(value: Any) -> Any:
@@ -169,7 +165,8 @@ def to_bytes(
                 archive.writestr(zipfile.ZipInfo(f"potential/extra/{name}"), content)
         return buffer.getvalue()
 
-    import torch
+    with optional_imports():
+        import torch
 
     torch.jit.save(module, buffer, _extra_files=entries)
     return buffer.getvalue()

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from openmmcg.analysis.statistics import block_slices, mean_and_error
 from openmmcg.geometry.internal_coordinates import FrameSequence
 from openmmcg.geometry.neighbors import PeriodicNeighbors, check_trajectory, periodic_frames
+from openmmcg.progress import tqdm
 
 
 @dataclass(frozen=True)

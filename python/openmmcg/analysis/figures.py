@@ -12,9 +12,6 @@ from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MultipleLocator
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
@@ -23,6 +20,12 @@ from openmmcg.analysis.free_energy import Histogram, kl_divergence, mean_squared
 from openmmcg.analysis.mean_squared_displacement import MeanSquaredDisplacement
 from openmmcg.analysis.noise_equivalent import NoiseCurve
 from openmmcg.analysis.radial_distribution import RadialDistribution
+from openmmcg.optional import optional_imports
+
+with optional_imports():
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MultipleLocator
 
 if TYPE_CHECKING:
     from openmmcg.analysis.kinetics import ImpliedTimescales

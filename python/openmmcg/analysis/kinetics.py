@@ -15,15 +15,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from deeptime.clustering import KMeans
-from deeptime.decomposition import TICA
-from deeptime.markov import TransitionCountEstimator, TransitionCountModel, pcca
-from deeptime.markov.msm import MarkovStateModel, MaximumLikelihoodMSM
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
-from tqdm import tqdm
 
 from openmmcg.analysis.free_energy import Trajectories, draw_blocks, pieces, trajectory_list
+from openmmcg.optional import optional_imports
+from openmmcg.progress import tqdm
+
+with optional_imports():
+    from deeptime.clustering import KMeans
+    from deeptime.decomposition import TICA
+    from deeptime.markov import TransitionCountEstimator, TransitionCountModel, pcca
+    from deeptime.markov.msm import MarkovStateModel, MaximumLikelihoodMSM
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.fft import irfft, next_fast_len, rfft
-from tqdm import tqdm
 
 from openmmcg.analysis.statistics import block_slices, mean_and_error
 from openmmcg.geometry.internal_coordinates import FrameSequence
 from openmmcg.geometry.minimum_image import check_boxes, minimum_image
+from openmmcg.progress import tqdm
 
 FloatArray = NDArray[np.float64]
 

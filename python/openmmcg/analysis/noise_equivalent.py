@@ -13,7 +13,6 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from tqdm import tqdm
 
 from openmmcg.analysis.free_energy import (
     Histogram,
@@ -26,6 +25,7 @@ from openmmcg.analysis.free_energy import (
     trajectory_list,
 )
 from openmmcg.geometry.neighbors import FrameSequence
+from openmmcg.progress import tqdm
 
 FloatArray = NDArray[np.float64]
 # Reference and trial probabilities to a number: `kl_divergence` or `mean_squared_difference`.

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
-from tqdm import tqdm
 
 from openmmcg.analysis.statistics import block_slices, mean_and_error
 from openmmcg.geometry.neighbors import FrameSequence, PeriodicNeighbors, check_trajectory, periodic_frames
+from openmmcg.progress import tqdm
 
 # Standard deviation, nm; a third of the narrowest first peaks of liquids, and wider than their noise.
 _SMOOTHING = 0.005

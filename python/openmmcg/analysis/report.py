@@ -10,6 +10,8 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from openmmcg.state import write_text
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -90,14 +92,20 @@ class Report:
         return self
 
     def write(self, path: str | Path) -> Path:
-        """Write the report, replacing an older one, and return its path."""
+        """Write the report, replacing an older one, and return its path.
+
+        Raises
+        ------
+        OSError
+            It could not be written; an older report is still there.
+        """
         path, title = Path(path), escape(self._title)
-        path.write_text(
+        write_text(
+            path,
             f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
             f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n"
             + "\n".join(self._parts)
             + "\n</body>\n</html>\n",
-            encoding="utf-8",
         )
         return path
 

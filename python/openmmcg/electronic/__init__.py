@@ -4,12 +4,12 @@ A trained `DKLPredictor` needs numpy and scipy only; what trains one imports tor
 and estimates of the noise scikit-learn. Figures are in `openmmcg.electronic.figures`, which needs matplotlib.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from openmmcg.electronic.calibration import Recalibration, Scores, recalibrate, scores
 from openmmcg.electronic.features import DistanceFeatures
 from openmmcg.electronic.predictor import DKLPredictor, Prediction, VarianceParts
+from openmmcg.optional import lazy_names
 
 if TYPE_CHECKING:
     from openmmcg.electronic.density_of_states import DensityOfStates, Estimate, common_edges
@@ -66,34 +66,31 @@ __all__ = [
     "total_noise",
 ]
 
-_MODULE_OF = {
-    "ConditionalNoise": "noise",
-    "DKLResult": "training",
-    "DKLTraining": "training",
-    "DensityOfStates": "density_of_states",
-    "ElectronicReporter": "reporter",
-    "Estimate": "density_of_states",
-    "ExactProcessTraining": "exact",
-    "Fold": "training",
-    "LocalNoise": "noise",
-    "NoiseCurve": "resolution",
-    "PredictedTrajectory": "reporter",
-    "RankedMap": "resolution",
-    "RejectionFraction": "noise",
-    "average_noise": "resolution",
-    "common_edges": "density_of_states",
-    "conditional_noise": "noise",
-    "local_noise": "noise",
-    "noise_curves": "resolution",
-    "predict_trajectory": "reporter",
-    "rank_maps": "resolution",
-    "read_predictions": "reporter",
-    "shapiro_wilk": "noise",
-    "total_noise": "noise",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULE_OF:
-        return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "ConditionalNoise": "noise",
+        "DKLResult": "training",
+        "DKLTraining": "training",
+        "DensityOfStates": "density_of_states",
+        "ElectronicReporter": "reporter",
+        "Estimate": "density_of_states",
+        "ExactProcessTraining": "exact",
+        "Fold": "training",
+        "LocalNoise": "noise",
+        "NoiseCurve": "resolution",
+        "PredictedTrajectory": "reporter",
+        "RankedMap": "resolution",
+        "RejectionFraction": "noise",
+        "average_noise": "resolution",
+        "common_edges": "density_of_states",
+        "conditional_noise": "noise",
+        "local_noise": "noise",
+        "noise_curves": "resolution",
+        "predict_trajectory": "reporter",
+        "rank_maps": "resolution",
+        "read_predictions": "reporter",
+        "shapiro_wilk": "noise",
+        "total_noise": "noise",
+    },
+)

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from scipy.linalg import solve_triangular
-from tqdm import tqdm
 
 from openmmcg.electronic.calibration import Recalibration
 from openmmcg.electronic.data import check_bead_names, check_training_data, check_variation, standardisation
 from openmmcg.electronic.features import DistanceFeatures
 from openmmcg.electronic.gaussian_process import ExactProcess
 from openmmcg.electronic.predictor import DenseLayers, DKLPredictor, Member
+from openmmcg.progress import tqdm
 
 
 class ExactProcessTraining:

@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
 from openmmcg.electronic.density_of_states import DensityOfStates, common_edges
 from openmmcg.electronic.noise import LocalNoise, RejectionFraction, checked
 from openmmcg.electronic.resolution import NoiseCurve
+from openmmcg.optional import optional_imports
+
+with optional_imports():
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Reference first; the others are told apart also with colour-blind eyes (Okabe and Ito).
 _COLORS = ["black", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"]

@@ -16,10 +16,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
-from sklearn.mixture import GaussianMixture
-from tqdm import tqdm
 
 from openmmcg.electronic.density_of_states import Estimate
+from openmmcg.optional import optional_imports
+from openmmcg.progress import tqdm
+
+with optional_imports():
+    from sklearn.mixture import GaussianMixture
 
 FloatArray = NDArray[np.float64]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from openmmcg.electronic.calibration import Recalibration
 from openmmcg.electronic.data import check_bead_names
 from openmmcg.electronic.features import DistanceFeatures
+from openmmcg.state import reading, replacing
 
 Array = NDArray[np.float64]
 
@@ -283,7 +283,13 @@ class DKLPredictor:
             )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one file, which appears complete or not at all."""
+        """Write one file, which appears complete or not at all and replaces an older one.
+
+        Raises
+        ------
+        OSError
+            It could not be written, for example for want of space; an older one is unharmed.
+        """
         target = Path(path).expanduser()
         description = {
             "format": FORMAT,
@@ -300,10 +306,8 @@ class DKLPredictor:
             for name, array in member.to_arrays().items()
         }
         target.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = target.with_name(target.name + ".new")
-        with open(unfinished, "wb") as file:
+        with replacing(target) as unfinished, open(unfinished, "wb") as file:
             np.savez(file, description=np.array(json.dumps(description)), **arrays)
-        unfinished.replace(target)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> DKLPredictor:
@@ -317,31 +321,30 @@ class DKLPredictor:
             It is something else, damaged, or of a newer version.
         """
         source = Path(path).expanduser()
-        try:
-            with np.load(source, allow_pickle=False) as archive:
-                description = json.loads(str(archive["description"]))
-                arrays = {name: archive[name] for name in archive.files if name != "description"}
-        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"'{source}' is damaged, or was not written by DKLPredictor.save: {error}") from error
-        if description.get("format") != FORMAT:
-            raise ValueError(f"'{source}' is not an {FORMAT}: its format is {description.get('format')!r}")
-        if description["format_version"] > FORMAT_VERSION:
+        with reading(source, "a predictor"), np.load(source, allow_pickle=False) as archive:
+            description = json.loads(str(archive["description"]))
+            arrays = {name: archive[name] for name in archive.files if name != "description"}
+            form, version = description.get("format"), description.get("format_version", 0)
+        if form != FORMAT:
+            raise ValueError(f"'{source}' is not an {FORMAT}: its format is {form!r}")
+        if version > FORMAT_VERSION:
             raise ValueError(
-                f"'{source}' has format version {description['format_version']}; this openmm-cg reads versions up to "
-                f"{FORMAT_VERSION}: upgrade openmm-cg"
+                f"'{source}' has format version {version}; this openmm-cg reads versions up to {FORMAT_VERSION}: "
+                "upgrade openmm-cg"
             )
-        members = []
-        for number in range(description["members"]):
-            start = f"{number}."
-            own = {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
-            members.append(Member.from_arrays(own))
-        return cls(
-            DistanceFeatures(**description["features"]),
-            members,
-            bead_names=description["bead_names"],
-            variance_factor=description["variance_factor"],
-            provenance=description["provenance"],
-        )
+        with reading(source, "a predictor"):
+            members = []
+            for number in range(description["members"]):
+                start = f"{number}."
+                own = {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
+                members.append(Member.from_arrays(own))
+            return cls(
+                DistanceFeatures(**description["features"]),
+                members,
+                bead_names=description["bead_names"],
+                variance_factor=description["variance_factor"],
+                provenance=description["provenance"],
+            )
 
     def _mixture(self, features: Array) -> Prediction:
         """Mean and variance of the members' mixture, the latter times the factor."""

@@ -7,7 +7,6 @@ continued.
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import weakref
@@ -20,10 +19,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from openmm import unit
-from tqdm import tqdm
 
 from openmmcg.frames import Frames
 from openmmcg.geometry.molecules import Molecules, WholeFrames
+from openmmcg.progress import tqdm
+from openmmcg.state import append, reading, write_text
 
 FloatArray = NDArray[np.float64]
 
@@ -73,17 +73,23 @@ def read_predictions(path: str | os.PathLike[str]) -> PredictedTrajectory:
         It is something else.
     """
     source = Path(path)
-    header, _, body = source.read_text(encoding="utf-8").partition("\n")
+    with reading(source, "a file of predictions"):
+        header, is_whole, body = source.read_text(encoding="utf-8").partition("\n")
+    if not is_whole and ",".join(_columns(9)).startswith(header):  # cut off before there was a frame
+        return PredictedTrajectory(np.empty(0), np.empty((0, 1)), np.empty((0, 1)), np.empty((0, 1, 0)))
     columns = header.split(",")
     latent = len(columns) - len(_COLUMNS)
     if columns != _columns(latent):
         raise ValueError(f"{source} holds no predictions: its first line is not {','.join(_COLUMNS)},latent_1,...")
     # What follows the last line break was cut off by an interruption.
     complete = body[: body.rfind("\n") + 1]
-    table = np.loadtxt(io.StringIO(complete), delimiter=",", ndmin=2) if complete else np.empty((0, len(columns)))
-    molecules = int(table[:, 1].max(initial=0)) + 1
-    frames = len(table) // molecules
-    values = table[: frames * molecules].reshape(frames, molecules, len(columns))
+    with reading(source, "a file of predictions"):
+        table = np.loadtxt(io.StringIO(complete), delimiter=",", ndmin=2) if complete else np.empty((0, len(columns)))
+        molecules = int(table[:, 1].max(initial=0)) + 1
+        frames = len(table) // molecules
+        values = table[: frames * molecules].reshape(frames, molecules, len(columns))
+        if (values[..., 1] != np.arange(molecules)).any():
+            raise ValueError("its lines are not those of one frame after the other")
     return PredictedTrajectory(values[:, 0, 0], values[..., 2], values[..., 3], values[..., 4:])
 
 
@@ -350,28 +356,14 @@ def _append(path: Path, times: FloatArray, predictor: Predictor, positions: Floa
     )
     text = io.StringIO()
     np.savetxt(text, table, delimiter=",", fmt=["%.12g", "%d", *["%.9g"] * (table.shape[1] - 2)])
-    with open(path, "ab", buffering=0) as file:
-        end = file.tell()
-        header = "" if end else ",".join(_columns(latent.shape[1])) + "\n"
-        data = (header + text.getvalue()).encode()
-        try:
-            if file.write(data) != len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError as error:
-            file.truncate(end)
-            raise OSError(
-                error.errno,
-                f"predictions of {frames} frames could not be written to {path} ({error.strerror}); those before are "
-                "kept, make room and go on",
-            ) from error
+    header = ",".join(_columns(latent.shape[1])) + "\n"
+    append(path, text.getvalue(), f"predictions of {frames} frames", header)
 
 
 def _keep(path: Path, lines: int) -> None:
-    """Leave the header and some lines of a file, which is whole at any moment."""
-    kept = path.read_text(encoding="utf-8").split("\n")[: lines + 1]
-    unfinished = path.with_name(path.name + ".new")
-    unfinished.write_text("\n".join(kept) + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    """Leave the header and some lines of a file, which is whole at any moment; nothing where no lines are left."""
+    kept = path.read_text(encoding="utf-8").splitlines(keepends=True)[: lines + 1]
+    write_text(path, "".join(kept) if lines else "")
 
 
 def _drop_from(path: Path, time: float, molecules: int) -> None:

@@ -19,7 +19,6 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm import tqdm
 
 from openmmcg.electronic.calibration import Scores, recalibrate, scores
 from openmmcg.electronic.data import (
@@ -33,6 +32,7 @@ from openmmcg.electronic.deep_kernel import DeepKernel
 from openmmcg.electronic.features import DistanceFeatures
 from openmmcg.electronic.kernel_network import batch_divergence, draw_latent
 from openmmcg.electronic.predictor import DKLPredictor, Member
+from openmmcg.progress import tqdm
 
 CHECKS = 40  # how often the held-out frames are looked at
 WARM_UP = 0.2  # fraction of the steps in which the learning rate rises

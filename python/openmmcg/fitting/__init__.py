@@ -1,12 +1,17 @@
-"""Fitting potentials to all-atom data."""
+"""Fitting potentials to all-atom data. Names are imported when they are first used; force matching needs torch."""
 
-from openmmcg.fitting.boltzmann_inversion.boltzmann_inversion import BoltzmannInversion, BoltzmannInversionResult
-from openmmcg.fitting.boltzmann_inversion.distributions import jensen_shannon_divergence
-from openmmcg.fitting.force_matching.cross_validation import CrossValidationResult, cross_validate
-from openmmcg.fitting.force_matching.force_errors import ForceErrors, force_rmse
-from openmmcg.fitting.force_matching.force_matching import ForceMatching
-from openmmcg.fitting.force_matching.grid_search import GridPoint, GridSearchResult, grid_search
-from openmmcg.fitting.force_matching.result import ForceMatchingResult
+from typing import TYPE_CHECKING
+
+from openmmcg.optional import lazy_names
+
+if TYPE_CHECKING:
+    from openmmcg.fitting.boltzmann_inversion.boltzmann_inversion import BoltzmannInversion, BoltzmannInversionResult
+    from openmmcg.fitting.boltzmann_inversion.distributions import jensen_shannon_divergence
+    from openmmcg.fitting.force_matching.cross_validation import CrossValidationResult, cross_validate
+    from openmmcg.fitting.force_matching.force_errors import ForceErrors, force_rmse
+    from openmmcg.fitting.force_matching.force_matching import ForceMatching
+    from openmmcg.fitting.force_matching.grid_search import GridPoint, GridSearchResult, grid_search
+    from openmmcg.fitting.force_matching.result import ForceMatchingResult
 
 __all__ = [
     "BoltzmannInversion",
@@ -22,3 +27,21 @@ __all__ = [
     "grid_search",
     "jensen_shannon_divergence",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "BoltzmannInversion": "boltzmann_inversion.boltzmann_inversion",
+        "BoltzmannInversionResult": "boltzmann_inversion.boltzmann_inversion",
+        "CrossValidationResult": "force_matching.cross_validation",
+        "ForceErrors": "force_matching.force_errors",
+        "ForceMatching": "force_matching.force_matching",
+        "ForceMatchingResult": "force_matching.result",
+        "GridPoint": "force_matching.grid_search",
+        "GridSearchResult": "force_matching.grid_search",
+        "cross_validate": "force_matching.cross_validation",
+        "force_rmse": "force_matching.force_errors",
+        "grid_search": "force_matching.grid_search",
+        "jensen_shannon_divergence": "boltzmann_inversion.distributions",
+    },
+)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from openmmcg.frames.writer import FrameWriter
+from openmmcg.state import replacing
 
 _NANOMETRES = {"nm": 1.0, "angstrom": 0.1}
 _KILOJOULES = {"kJ/mol": 1.0, "kcal/mol": 4.184}
@@ -101,10 +102,11 @@ def write_frames(
         raise ValueError("times must increase from frame to frame; leave them out where frames are no time series")
     if path.exists():
         raise FileExistsError(f"{path} exists and is not overwritten; choose another path or delete it")
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.unlink(missing_ok=True)
-    try:
-        with FrameWriter(
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into")
+    with (
+        replacing(path) as unfinished,
+        FrameWriter(
             unfinished,
             names=names,
             types=types,
@@ -114,11 +116,9 @@ def write_frames(
             bonds=bonds,
             forces=pulls is not None,
             periodic=vectors is not None,
-        ) as writer:
-            writer.extend(places, vectors, moments, pulls)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        ) as writer,
+    ):
+        writer.extend(places, vectors, moments, pulls)
 
 
 def _factor(unit: str, known: dict[str, float], name: str) -> float:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from openmmcg.frames import Frames, FrameWriter
 from openmmcg.mapping.map import Mapping
+from openmmcg.progress import tqdm
 
 _FRAMES_AT_ONCE = 200
 

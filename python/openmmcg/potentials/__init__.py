@@ -3,10 +3,10 @@
 `CGPotential` and the priors come without torch; names that need it import it when they are first used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from openmmcg.model_file import BeadType, describe_module
+from openmmcg.optional import lazy_names
 from openmmcg.potentials.ensemble import Ensemble, find_spread_limit, spread_of
 from openmmcg.potentials.ensemble_reporter import EnsembleReporter
 from openmmcg.potentials.potential import CGPotential
@@ -62,22 +62,19 @@ __all__ = [
     "spread_of",
 ]
 
-_NEED_TORCH = {
-    "CGnet": "networks",
-    "CosineCutoff": "networks.radial",
-    "ExponentialNormalBasis": "networks.radial",
-    "GNN": "networks",
-    "GaussianBasis": "networks.radial",
-    "NeighborListModule": "contract",
-    "PaiNN": "networks",
-    "PeriodicPlainModule": "contract",
-    "PlainModule": "contract",
-    "SchNet": "networks",
-    "compile_network": "compiled",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _NEED_TORCH:
-        return getattr(import_module(f"{__name__}.{_NEED_TORCH[name]}"), name)
-    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "CGnet": "networks",
+        "CosineCutoff": "networks.radial",
+        "ExponentialNormalBasis": "networks.radial",
+        "GNN": "networks",
+        "GaussianBasis": "networks.radial",
+        "NeighborListModule": "contract",
+        "PaiNN": "networks",
+        "PeriodicPlainModule": "contract",
+        "PlainModule": "contract",
+        "SchNet": "networks",
+        "compile_network": "compiled",
+    },
+)

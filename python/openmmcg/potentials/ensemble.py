@@ -15,8 +15,9 @@ from openmm import app
 
 from openmmcg._openmmcg import is_cgforce
 from openmmcg.potentials.potential import CGPotential
+from openmmcg.progress import tqdm
 from openmmcg.simulation.context import empty_context
-from openmmcg.state import read_json, write_json
+from openmmcg.state import read_json, reading, write_json
 
 _MOST = 31  # OpenMM has 32 force groups, and the first is that of what the potentials share
 
@@ -163,8 +164,6 @@ class Ensemble:
         progress
             Whether to show a progress bar.
         """
-        from tqdm import tqdm
-
         frames = np.asarray(positions, float)
         vectors = None if boxes is None else np.asarray(boxes, float)
         system = self.create_system(topology, types=types)
@@ -228,7 +227,9 @@ class Ensemble:
         """
         folder = Path(directory).expanduser()
         content = read_json(folder / "ensemble.json", "an ensemble")
-        return cls([CGPotential.load(folder / file) for file in content["potentials"]], content["spread_limit"])
+        with reading(folder / "ensemble.json", "an ensemble"):
+            files, limit = content["potentials"], content["spread_limit"]
+        return cls([CGPotential.load(folder / file) for file in files], limit)
 
 
 def spread_of(forces: ArrayLike) -> NDArray[np.float64]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from openmm import app, unit
 
 from openmmcg.potentials.ensemble import Ensemble, spread_of
+from openmmcg.state import append, reading, write_text
 
 
 class EnsembleReporter:
@@ -29,12 +30,18 @@ class EnsembleReporter:
     replicas : int
         How many the System has.
     append : bool
-        Whether to go on with a file.
+        Whether to go on with a file there is, as after a checkpoint was loaded. Its reports at and after the step of
+        the first new one are dropped, since the simulation makes them again.
 
     Raises
     ------
     ValueError
-        The interval is not positive, or the ensemble has no limit of the spread.
+        The interval is not positive, the ensemble has no limit of the spread, or the file to go on with is of other
+        beads.
+    FileNotFoundError
+        The folder does not exist.
+    OSError
+        While running: a report could not be written, for want of space for example; those before are kept.
 
     Examples
     --------
@@ -57,10 +64,12 @@ class EnsembleReporter:
         ensemble.is_outside([0.0])  # the error about a missing limit comes before the simulation
         self.interval, self.ensemble, self.replicas = interval, ensemble, replicas
         self.outside = 0  # rows flagged so far
-        path = Path(file).expanduser()
+        self.path = Path(file).expanduser()
+        if not self.path.parent.is_dir():
+            raise FileNotFoundError(f"the folder {self.path.parent} does not exist; create it first")
         if not append:
-            path.unlink(missing_ok=True)
-        self._path = path
+            self.path.unlink(missing_ok=True)
+        self._continues = self.path.exists()
 
     def describeNextReport(self, simulation: app.Simulation) -> dict[str, Any]:  # noqa: N802
         """When OpenMM shall call `report` next; it needs nothing of the state, the forces are asked for by group."""
@@ -72,11 +81,26 @@ class EnsembleReporter:
         outside = self.ensemble.is_outside(spreads)
         self.outside += int(outside.sum())
         time = f"{state.getTime().value_in_unit(unit.picosecond):.6g}"
-        with open(self._path, "a", newline="") as file:
-            writer = csv.writer(file)
-            if not file.tell():
-                beads = (f"bead {bead} (kJ/mol/nm)" for bead in range(spreads.shape[1]))
-                writer.writerow(["step", "time (ps)", "replica", "outside", *beads])
-            for replica, (flag, values) in enumerate(zip(outside, spreads, strict=True)):
-                row = [f"{value:.6g}" for value in values]
-                writer.writerow([simulation.currentStep, time, replica, int(flag), *row])
+        beads = (f"bead {bead} (kJ/mol/nm)" for bead in range(spreads.shape[1]))
+        header = ",".join(["step", "time (ps)", "replica", "outside", *beads])
+        if self._continues:
+            _drop_from(self.path, simulation.currentStep, header, self.replicas)
+            self._continues = False
+        lines = []
+        for replica, (flag, values) in enumerate(zip(outside, spreads, strict=True)):
+            row = [f"{value:.6g}" for value in values]
+            lines.append(",".join([str(simulation.currentStep), time, str(replica), str(int(flag)), *row]))
+        append(self.path, "\n".join(lines) + "\n", f"the report of step {simulation.currentStep}", header + "\n")
+
+
+def _drop_from(path: Path, step: int, header: str, replicas: int) -> None:
+    """Drop reports from a step on, which the simulation makes again, and what an interruption cut off."""
+    with reading(path, "a file of an EnsembleReporter"):
+        text = path.read_text(encoding="utf-8")
+        first, *lines = text[: text.rfind("\n") + 1].splitlines() or [header]
+        steps = [int(line.split(",", 1)[0]) for line in lines]
+    if first != header:
+        raise ValueError(f"{path} is of another ensemble or other beads; choose another file, or append=False")
+    count = Counter(steps)
+    kept = [line for line, there in zip(lines, steps, strict=True) if there < step and count[there] == replicas]
+    write_text(path, "\n".join([header, *kept]) + "\n")

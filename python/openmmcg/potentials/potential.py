@@ -14,8 +14,9 @@ import openmm
 from openmm import app, unit
 
 from openmmcg.model_file import BeadType, ModelFile, finite_or_null, to_bytes
+from openmmcg.optional import optional_imports
 from openmmcg.potentials.priors import Prior, add_priors, from_xml, scale_prior, to_xml
-from openmmcg.state import replacing
+from openmmcg.state import reading, replacing
 
 if TYPE_CHECKING:
     import torch
@@ -88,7 +89,8 @@ class CGPotential:
         extras: dict[str, str | bytes] = {"priors.json": json.dumps([to_xml(prior) for prior in priors])}
         module = None
         if network is not None:
-            from openmmcg.potentials.contract import script_and_compile
+            with optional_imports():
+                from openmmcg.potentials.contract import script_and_compile
 
             module, compiled = script_and_compile(network)
             description |= {
@@ -139,7 +141,8 @@ class CGPotential:
         priors
             Whether it is of the priors as well, or of the network alone.
         """
-        from openmmcg.potentials.contract import scale_module
+        with optional_imports():
+            from openmmcg.potentials.contract import scale_module
 
         extras: dict[str, str | bytes] = {}
         compiled = self.compile()
@@ -172,7 +175,13 @@ class CGPotential:
         return potential
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the potential to a file, which appears complete or not at all and replaces an older one."""
+        """Write the potential to a file, which appears complete or not at all and replaces an older one.
+
+        Raises
+        ------
+        OSError
+            It could not be written, for example for want of space; an older one is unharmed.
+        """
         with replacing(Path(path).expanduser()) as unfinished:
             unfinished.write_bytes(self.to_bytes())
 
@@ -234,9 +243,11 @@ class CGPotential:
         """
         if not self.has_network:
             raise ValueError(f"{self._file.source} has no network: it is made of priors alone")
-        from openmmcg.potentials.contract import load_module
+        with optional_imports():
+            from openmmcg.potentials.contract import load_module
 
-        return load_module(self.to_bytes())
+        with reading(self._file.source, "a potential"):
+            return load_module(self.to_bytes())
 
     @property
     def network(self) -> torch.jit.ScriptModule:
@@ -386,7 +397,8 @@ class CGPotential:
         ScriptModule
             What the file holds.
         """
-        from openmmcg.potentials.contract import export_plain
+        with optional_imports():
+            from openmmcg.potentials.contract import export_plain
 
         unknown = set(types) - set(range(len(self.bead_types)))
         if unknown:

@@ -3,9 +3,9 @@
 Names that need RDKit or a quantum chemistry package import it when they are first used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from openmmcg.optional import lazy_names
 from openmmcg.reference.molecules.water import AllAtomSystem, water_box
 from openmmcg.reference.sampling.free import SamplingResult, sample
 from openmmcg.reference.sampling.timing import StepTime, time_per_step
@@ -65,33 +65,30 @@ __all__ = [
     "water_box",
 ]
 
-_LAZY = {
-    "Labels": "quantum.labels",
-    "OrbitalEnergies": "quantum.engines",
-    "label_frames": "quantum.label_frames",
-    "orbital_energies": "quantum.engines",
-    "BITHIOPHENE": "molecules.organic",
-    "BITHIOPHENE_BEADS": "molecules.organic",
-    "SEXITHIOPHENE": "molecules.organic",
-    "TEMPO": "molecules.organic",
-    "TEMPO_BEADS": "molecules.organic",
-    "capped_alanine": "molecules.peptides",
-    "chignolin": "molecules.peptides",
-    "find_atoms": "molecules.organic",
-    "heavy_atom_map": "molecules.organic",
-    "join_runs": "sampling.conformers",
-    "organic_molecule": "molecules.organic",
-    "frames_nearby": "sampling.constrained",
-    "release_weights": "sampling.constrained",
-    "restrain_beads": "sampling.constrained",
-    "restraint_energy": "sampling.constrained",
-    "sample_conformers": "sampling.conformers",
-    "sample_constrained": "sampling.constrained",
-    "turn_dihedral": "sampling.conformers",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
-    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "Labels": "quantum.labels",
+        "OrbitalEnergies": "quantum.engines",
+        "label_frames": "quantum.label_frames",
+        "orbital_energies": "quantum.engines",
+        "BITHIOPHENE": "molecules.organic",
+        "BITHIOPHENE_BEADS": "molecules.organic",
+        "SEXITHIOPHENE": "molecules.organic",
+        "TEMPO": "molecules.organic",
+        "TEMPO_BEADS": "molecules.organic",
+        "capped_alanine": "molecules.peptides",
+        "chignolin": "molecules.peptides",
+        "find_atoms": "molecules.organic",
+        "heavy_atom_map": "molecules.organic",
+        "join_runs": "sampling.conformers",
+        "organic_molecule": "molecules.organic",
+        "frames_nearby": "sampling.constrained",
+        "release_weights": "sampling.constrained",
+        "restrain_beads": "sampling.constrained",
+        "restraint_energy": "sampling.constrained",
+        "sample_conformers": "sampling.conformers",
+        "sample_constrained": "sampling.constrained",
+        "turn_dihedral": "sampling.conformers",
+    },
+)

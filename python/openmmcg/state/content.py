@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from openmmcg.optional import optional_imports
+
 _FEW = 9  # numbers that are described by themselves, a box's for example
 _LONG = 200  # characters of a text from which on it is described by a digest
 _BLOCK = 2**24  # numbers of an array that are read at a time
@@ -115,7 +117,8 @@ def _describe_array(value: Any) -> Any:
 
 def _describe_module(module: Any) -> dict[str, Any]:
     """Of a torch module: classes and settings of its parts, parameters and buffers."""
-    import torch
+    with optional_imports():
+        import torch
 
     books = {*vars(torch.nn.Module()), "training"}  # which torch keeps on every module
     structure = {}

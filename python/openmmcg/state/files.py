@@ -82,7 +82,8 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator
     ['numbers.txt']
     """
     path = Path(path)
-    unfinished = path.with_name(path.name + ".part")
+    # Of this process alone: another one may write the same file.
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         yield unfinished
         if durable:
@@ -106,17 +107,28 @@ def write_text(path: str | os.PathLike[str], text: str, *, durable: bool = True)
         unfinished.write_text(text, encoding="utf-8")
 
 
-def append(path: str | os.PathLike[str], text: str) -> None:
+def append(path: str | os.PathLike[str], text: str, what: str, header: str = "") -> None:
     """Add text to the end of a file, all of it or nothing; the file is made where there is none.
+
+    Parameters
+    ----------
+    path
+        The file.
+    text
+        Whole lines.
+    what
+        What the error calls them.
+    header
+        What comes before them where the file is empty or new.
 
     Raises
     ------
     OSError
         It could not be written, for example for want of space; it names `path`.
     """
-    data = text.encode()
     with open(path, "ab", buffering=0) as file:
         end = file.tell()
+        data = (text if end else header + text).encode()
         try:
             if file.write(data) != len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -124,7 +136,8 @@ def append(path: str | os.PathLike[str], text: str) -> None:
             file.truncate(end)
             raise OSError(
                 error.errno,
-                f"{path} could not be continued ({error.strerror}); what it held before is kept. Make room and go on",
+                f"{what} could not be written to {path} ({error.strerror}); what it held before is kept. Make room and "
+                "go on",
             ) from error
 
 

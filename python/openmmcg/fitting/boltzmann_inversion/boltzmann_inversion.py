@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from openmmcg.fitting.boltzmann_inversion.distributions import KINDS, Coordinate, count, jensen_shannon_divergence
 from openmmcg.fitting.boltzmann_inversion.reference_distributions import ReferenceDistributions
 from openmmcg.fitting.directory import claim_directory, write_json
 from openmmcg.frames import Frames
 from openmmcg.potentials import CGPotential
+from openmmcg.progress import tqdm
 from openmmcg.simulation import UnstableSimulationError, run
 from openmmcg.simulation.result import trajectory_paths
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array
-from tqdm import tqdm
 
 from openmmcg._openmmcg import neighbor_pairs
 from openmmcg.frames import Frames
 from openmmcg.geometry.internal_coordinates import RIGID, angles, bonded_terms, dihedrals, distances
 from openmmcg.geometry.minimum_image import check_boxes, minimum_image
+from openmmcg.progress import tqdm
 
 FloatArray = NDArray[np.float64]
 

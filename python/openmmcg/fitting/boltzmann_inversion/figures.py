@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
+
+from openmmcg.optional import optional_imports
+
+with optional_imports():
+    from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
     from openmmcg.fitting.boltzmann_inversion.boltzmann_inversion import BoltzmannInversionResult

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
-from tqdm import tqdm
 
 from openmmcg._openmmcg import neighbor_pairs
 from openmmcg.frames import Frames
 from openmmcg.geometry.minimum_image import check_boxes, minimum_image
 from openmmcg.potentials.priors import Prior, PriorForces
+from openmmcg.progress import tqdm
 
 _FEWEST_TO_COMPARE = 10  # frames
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from openmmcg.fitting.force_matching.cross_validation import CrossValidationResult, cross_validate
 from openmmcg.fitting.force_matching.data import Paths, open_frames
@@ -19,6 +18,7 @@ from openmmcg.fitting.force_matching.force_errors import KCAL_PER_MOL_PER_ANGSTR
 from openmmcg.fitting.force_matching.force_matching import ForceMatching
 from openmmcg.fitting.force_matching.result import ForceMatchingResult
 from openmmcg.fitting.force_matching.training import claim_once, is_first_process
+from openmmcg.progress import tqdm
 from openmmcg.state import describe, replacing, write_json
 
 

@@ -23,6 +23,7 @@ from openmmcg.fitting.force_matching.checkpoints import MONITOR, KeepBest, Stage
 from openmmcg.fitting.force_matching.data import Batch, EpochShuffle, ForceDataset
 from openmmcg.fitting.force_matching.forces import network_forces
 from openmmcg.potentials.networks import CGnet
+from openmmcg.progress import tqdm
 from openmmcg.state import claim
 
 
@@ -121,6 +122,16 @@ class _OneCycle(torch.optim.lr_scheduler.OneCycleLR):
         self.step()  # which sets the rate that is due now, where the optimizer remembers that of another cycle
 
 
+class TrainingProgress(TQDMProgressBar):
+    """Lightning's bars, which are lines where there is no terminal."""
+
+    def init_train_tqdm(self) -> Any:
+        return tqdm(desc=self.train_description, disable=self.is_disabled, smoothing=0, bar_format=self.BAR_FORMAT)
+
+    def init_validation_tqdm(self) -> Any:
+        return tqdm(desc=self.validation_description, disable=self.is_disabled, leave=False, bar_format=self.BAR_FORMAT)
+
+
 def make_loaders(
     training: ForceDataset, validation: ForceDataset, batch_size: int, seed: int
 ) -> tuple[DataLoader, DataLoader]:
@@ -150,7 +161,7 @@ def make_trainer(
     """
     callbacks: list[Callback] = [KeepBest(directory, stages)]
     if progress:
-        callbacks.append(TQDMProgressBar())
+        callbacks.append(TrainingProgress())
     loggers: list[Logger] = [CSVLogger(directory, name="log")]
     if tensorboard:
         loggers.append(TensorBoardLogger(directory, name="tensorboard"))

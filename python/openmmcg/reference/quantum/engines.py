@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from openmm import app
 
+from openmmcg.optional import missing, optional_imports
+
 _HARTREE = 27.211386245988  # eV
 _BOHR = 0.0529177210903  # nm
 _HEAVIEST_WITHOUT_CORE_POTENTIAL = 36  # of def2 basis sets
@@ -118,7 +120,7 @@ def find_engine(name: str) -> Engine:
         raise ValueError(f"there is no engine {name!r}; choose one of {', '.join(ENGINES)}")
     engine = ENGINES[name]
     if find_spec(engine.package) is None:
-        raise ImportError(f"the engine {name} needs {engine.package}; install openmm-cg[electronic]")
+        raise missing(engine.package)
     return engine
 
 
@@ -135,7 +137,8 @@ def count_unpaired_electrons(numbers: NDArray[np.int64], charge: int, unpaired: 
 def _gfn2_xtb(
     numbers: NDArray[np.int64], positions: NDArray[np.float64], charge: int, unpaired: int
 ) -> OrbitalEnergies:
-    from tblite.interface import Calculator
+    with optional_imports():
+        from tblite.interface import Calculator
 
     calculator = Calculator("GFN2-xTB", numbers, positions / _BOHR, charge=charge, uhf=unpaired)
     calculator.set("verbosity", 0)
@@ -148,7 +151,8 @@ def _gfn2_xtb(
 def _wb97x_d3(
     numbers: NDArray[np.int64], positions: NDArray[np.float64], charge: int, unpaired: int
 ) -> OrbitalEnergies:
-    from pyscf import dft, gto, lib
+    with optional_imports():
+        from pyscf import dft, gto, lib
 
     lib.num_threads(1)
     heavy = {int(number) for number in numbers if number > _HEAVIEST_WITHOUT_CORE_POTENTIAL}

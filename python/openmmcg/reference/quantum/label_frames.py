@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from tqdm import tqdm
 
 from openmmcg import __version__
 from openmmcg.frames import Frames
 from openmmcg.geometry.molecules import Molecules, WholeFrames
+from openmmcg.optional import optional_imports
+from openmmcg.progress import tqdm
 from openmmcg.reference.quantum.engines import (
     ENGINES,
     OrbitalEnergies,
@@ -191,7 +192,8 @@ def _compute(
     workers: Client, chunks: list[NDArray[np.int64]], positions: Any, arguments: tuple[Any, ...]
 ) -> Iterator[tuple[int, OrbitalEnergies | str]]:
     """Frames and what came of them, in the order in which they are done."""
-    from distributed import KilledWorker, as_completed
+    with optional_imports():
+        from distributed import KilledWorker, as_completed
 
     queue = chunks[::-1]
     chunk_of = {}
@@ -225,8 +227,9 @@ def _compute(
 
 @contextmanager
 def _connected(client: Client | str | None, processes: int | None) -> Iterator[Client]:
-    import dask
-    from distributed import Client, LocalCluster
+    with optional_imports():
+        import dask
+        from distributed import Client, LocalCluster
 
     if isinstance(client, Client):
         yield _single_threaded(client)

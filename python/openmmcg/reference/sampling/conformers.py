@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from tqdm import tqdm
 
 from openmmcg.analysis import dihedrals
 from openmmcg.frames import Frames, FrameWriter
+from openmmcg.progress import tqdm
 from openmmcg.reference.molecules.water import AllAtomSystem
 from openmmcg.reference.sampling.free import sample
 from openmmcg.simulation.resumable import checkpoint_path, read_checkpoint

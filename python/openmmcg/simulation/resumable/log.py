@@ -56,8 +56,7 @@ def append_to_log(path: str | Path, record: Record) -> None:
     OSError
         It could not be written, for example for want of space; the error names the file.
     """
-    file = log_path(path)
-    append(file, ("" if file.exists() else f"{_HEADER}\n") + f"{_line(record)}\n")
+    append(log_path(path), f"{_line(record)}\n", "the line of a frame", f"{_HEADER}\n")
 
 
 def replace_log(path: str | Path, lines: Sequence[str], last: Record) -> None:

@@ -12,9 +12,9 @@ from time import perf_counter
 from typing import Any, Literal
 
 import openmm
-from tqdm import tqdm
 
 from openmmcg.frames import FrameWriter
+from openmmcg.progress import tqdm
 from openmmcg.simulation.resumable.checkpoint import (
     Checkpoint,
     Dropped,

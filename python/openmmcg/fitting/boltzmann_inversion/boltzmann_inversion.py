@@ -227,6 +227,7 @@ class BoltzmannInversion:
                 "replicas": replicas,
                 **self.settings,
             }
+            _check_folder(Path(directory).expanduser())
             folder = stack.enter_context(claim(directory, "an inversion", inputs)).folder
             return self._iterate(reference, folder, replicas, platform, threads, progress)
 
@@ -313,6 +314,14 @@ class BoltzmannInversion:
         with ExitStack() as stack:
             sources = [stack.enter_context(Frames(replica.path)) for replica in outcome.replicas]
             return count(sources, reference.coordinates, progress=progress)
+
+
+def _check_folder(folder: Path) -> None:
+    if not (folder / "inputs.json").exists() and any(folder.glob("iteration_*")):
+        raise ValueError(
+            f"{folder} holds iterations, but not what they were begun with (inputs.json): they may be those of an "
+            "inversion with other inputs, or of an older version; choose another directory, or remove them"
+        )
 
 
 def _content(potential: CGPotential) -> dict[str, Any]:

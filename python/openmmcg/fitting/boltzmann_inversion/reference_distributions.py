@@ -151,7 +151,7 @@ class ReferenceDistributions:
             cutoff = PAIR_BIN * np.floor(self._longest_cutoff() / PAIR_BIN - 1e-6)
         self.coordinates = find_coordinates(self.sources, self.kinds, self.bins, cutoff or 0.0, self.achiral)
         self.counts = count(self.sources, self.coordinates, progress=progress)
-        if self.cutoff is None and cutoff is not None:
+        if self.cutoff is None and any(coordinate.kind == "pairs" for coordinate in self.coordinates):
             self._shorten(self._find_cutoff())
         self.histograms = self.counts.histograms
         self.known = [sampled_bins(*pair) for pair in zip(self.coordinates, self.histograms, strict=True)]

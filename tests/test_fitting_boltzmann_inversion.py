@@ -354,6 +354,19 @@ def test_frames_that_cannot_be_inverted_are_refused_before_anything_is_done(tria
         BoltzmannInversion(bins=300).fit(few, folder, **QUIET)
 
 
+def test_bonds_too_stiff_for_the_time_step_are_refused_before_anything_is_done(tmp_path):
+    random = np.random.default_rng(0)
+    positions = np.zeros((200, 2, 3))
+    positions[:, 1, 0] = random.normal(0.15, 3e-4, 200)
+    path = write(tmp_path / "stiff.h5md", positions, ["A", "A"], [(0, 1)])
+    # ω = √(k_B T/μ)/σ with the reduced mass μ = 10 amu, and 1.5/ω is 0.9 fs.
+    with pytest.raises(
+        ValueError, match=r"bond A-A is so stiff, 0.00029 nm .* 0.002 ps is too long; take 0.0009 ps or less"
+    ):
+        BoltzmannInversion(bins=20).fit(path, tmp_path / "inversion", **QUIET)
+    assert not (tmp_path / "inversion").exists()
+
+
 def test_frames_without_a_temperature_are_refused(triangle, tmp_path):
     import h5py
 

@@ -121,8 +121,8 @@ def test_direct_inversion_recovers_independent_bonds_angles_and_dihedrals(chain)
 def test_the_covariance_of_bins_is_that_of_counts_frame_by_frame(chain):
     with Frames(chain) as frames:
         some, others = frames.select(range(100)), frames.select(range(100, 250))
-        coordinates = find_coordinates([some, others], ["angles", "dihedrals"], 20, 0.0)
-        chosen = np.arange(40) % 3 > 0
+        coordinates = find_coordinates([some, others], ["angles", "dihedrals", "pairs"], 20, 0.8)
+        chosen = np.arange(40 + 160) % 3 > 0
         mean, covariance = count([some, others], coordinates).covariance(chosen)
         each = [np.concatenate(count([frames.select([frame])], coordinates).histograms)[chosen] for frame in range(250)]
     np.testing.assert_allclose(mean, np.mean(each, 0), atol=1e-12)

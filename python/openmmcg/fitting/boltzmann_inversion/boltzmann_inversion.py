@@ -202,8 +202,8 @@ class BoltzmannInversion:
             There are no such frames.
         ValueError
             The frames lack bonds or a temperature, are too few, are not of the same beads, or of other beads than the
-            potential; their box changes, or is too small for the cutoff; or the directory holds an inversion with other
-            inputs: the error says which, old and new.
+            potential; their box changes, or is too small for the cutoff; a bond is too stiff for the time step; or the
+            directory holds an inversion with other inputs: the error says which, old and new.
         BlockingIOError
             Another process works in the directory.
         UnstableSimulationError
@@ -219,6 +219,7 @@ class BoltzmannInversion:
             if replicas > reference.frames:
                 raise ValueError(f"{replicas} replicas need as many frames to start from; there are {reference.frames}")
             reference.measure(progress)
+            reference.check_time_step(self.settings["time_step"])
             inputs = {
                 "reference": reference.content(),
                 "potential": None if self.potential is None else _content(self.potential),

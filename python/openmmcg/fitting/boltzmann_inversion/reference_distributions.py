@@ -42,6 +42,8 @@ FloatArray = NDArray[np.float64]
 # Beyond where g(r), smoothed by a Gaussian of so many bins, is no farther from 1, pairs need no potential of their own.
 _UNSTRUCTURED, _SMOOTHING = 0.05, 2
 _SAME_BOX = 1e-4  # nm
+# In units of 1/ω of a harmonic bond.
+_LONGEST_STEP = 1.5
 
 
 class ReferenceDistributions:
@@ -156,6 +158,26 @@ class ReferenceDistributions:
         self.histograms = self.counts.histograms
         self.known = [sampled_bins(*pair) for pair in zip(self.coordinates, self.histograms, strict=True)]
         self.covariance = self.counts.covariance(np.concatenate(self.known))
+
+    def check_time_step(self, time_step: float) -> None:
+        """See that bonds, as stiff as their distributions are narrow, can be integrated.
+
+        Raises
+        ------
+        ValueError
+            The time step, ps, is near the limit of stability, 2/ω of the bond.
+        """
+        for coordinate, histogram in zip(self.coordinates, self.histograms, strict=True):
+            if coordinate.kind == "bonds":
+                mean = np.average(coordinate.centers, weights=histogram)
+                variance = np.average((coordinate.centers - mean) ** 2, weights=histogram)
+                inverse_mass = sum(1 / self.kinds_of_beads[kind].mass for kind in coordinate.types)
+                longest = _LONGEST_STEP / np.sqrt(self.thermal / variance * inverse_mass)
+                if time_step > longest:
+                    raise ValueError(
+                        f"the {coordinate.label} is so stiff, {np.sqrt(variance):.2g} nm wide, that a time step of "
+                        f"{time_step} ps is too long; take {longest:.1g} ps or less, or beads that are not rigid"
+                    )
 
     def _find_cutoff(self) -> int:
         """In bins."""

@@ -25,10 +25,6 @@ class BoltzmannInversionResult:
     ----------
     potential : CGPotential
         Of the best iteration.
-    converged : bool
-        Whether all its deviations are within their tolerances.
-    limited_by_sampling : bool
-        Whether it is not converged for want of samples: in what is out of tolerance, noise is the greater part.
     best : int
         The iteration whose largest deviation, in multiples of its tolerance, is least; 0 is the direct inversion, or
         the potential to be corrected.
@@ -49,8 +45,6 @@ class BoltzmannInversionResult:
     """
 
     potential: CGPotential
-    converged: bool
-    limited_by_sampling: bool
     best: int
     criteria: tuple[Criterion, ...]
     deviations: FloatArray
@@ -61,6 +55,22 @@ class BoltzmannInversionResult:
     simulated: tuple[FloatArray, ...]
 
     @property
+    def converged(self) -> bool:
+        """Whether all deviations of the best iteration are within their tolerances."""
+        return not self._unmet().any()
+
+    @property
+    def limited_by_sampling(self) -> bool:
+        """Whether it is not converged for want of frames: noise is the greater part of what is out of tolerance."""
+        unmet = self._unmet()
+        # The squares of noise and of the potential's own error add up.
+        noisy = self.deviations[self.best] <= np.sqrt(2) * self.noise[self.best]
+        return bool(unmet.any() and noisy[unmet].all())
+
+    def _unmet(self) -> NDArray[np.bool_]:
+        return self.deviations[self.best] > [criterion.tolerance for criterion in self.criteria]
+
+    @property
     def verdict(self) -> str:
         """Whether it converged, and if not, in what, and what would help, in a sentence."""
         number, last = self.best, len(self.deviations) - 1
@@ -69,10 +79,10 @@ class BoltzmannInversionResult:
             return f"{begin}, and converged"
         unmet = [
             f"{criterion.label}: {deviation:.3g}, tolerance {criterion.tolerance:g}, sampling alone {noise:.2g}"
-            for criterion, deviation, noise in zip(
-                self.criteria, self.deviations[number], self.noise[number], strict=True
+            for criterion, deviation, noise, out in zip(
+                self.criteria, self.deviations[number], self.noise[number], self._unmet(), strict=True
             )
-            if deviation > criterion.tolerance
+            if out
         ]
         remedy = (
             "the frames, not the potential, limit this: take a longer duration, more replicas, more frames of the "
@@ -164,18 +174,12 @@ class Record:
 
     def result(self, settings: dict[str, Any]) -> BoltzmannInversionResult:
         """What came of it; the potential's provenance will hold these settings."""
-        deviations, noise = np.array(self._deviations), np.array(self._noise)
-        unmet = deviations[self.best] > self._tolerances
-        # Then the error of the potential, whose square adds to that of the noise, is the smaller part.
-        noisy = deviations[self.best] <= np.sqrt(2) * noise[self.best]
         return BoltzmannInversionResult(
             potential=self._reference.make_potential(self._energies[self.best], settings),
-            converged=not unmet.any(),
-            limited_by_sampling=bool(unmet.any() and noisy[unmet].all()),
             best=self.best,
             criteria=self._criteria,
-            deviations=deviations,
-            noise=noise,
+            deviations=np.array(self._deviations),
+            noise=np.array(self._noise),
             divergences=np.array([self._reference.divergences(counts) for counts in self._counts]),
             coordinates=tuple(self._reference.coordinates),
             reference=tuple(self._target),

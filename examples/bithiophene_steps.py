@@ -306,7 +306,7 @@ def divergences(inversion: BoltzmannInversionResult, result: RunResult) -> dict[
     """Of the distributions in the copies' run, on which no correction was made, from the reference's, bits."""
     with ExitStack() as stack:
         sources = [stack.enter_context(Frames(replica.path)) for replica in result.replicas]
-        counts = count(sources, inversion.coordinates)
+        counts = count(sources, inversion.coordinates).histograms
     return {
         coordinate.label: jensen_shannon_divergence(*pair)
         for coordinate, *pair in zip(inversion.coordinates, counts, inversion.reference, strict=True)

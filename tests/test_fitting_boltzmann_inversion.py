@@ -105,9 +105,10 @@ def test_coordinates_that_follow_from_each_other_converge_by_iterating(finished)
     assert len(result.divergences) == result.best + 1
     # Bonds and angles both hold the triangle in its shape, so each begins with half of its direct inversion.
     with np.load(folder / "iteration_0.npz") as first:
+        histograms = np.split(first["blocks"].sum(axis=0), np.cumsum(first["sizes"])[:-1])
         for index, coordinate in enumerate(result.coordinates):
             exact = spread(coordinate, result.reference[index])
-            assert spread(coordinate, first[f"counts_{index}"]) == pytest.approx(exact, rel=0.15)
+            assert spread(coordinate, histograms[index]) == pytest.approx(exact, rel=0.15)
             assert spread(coordinate, result.simulated[index]) == pytest.approx(exact, rel=0.06)
 
 
@@ -126,6 +127,7 @@ def test_a_finished_inversion_is_a_file_a_table_and_figures(finished):
     assert summary == result.summary()
     assert set(summary["divergences"]) == {"bond A-A", "angle A-A-A"}
     assert summary["divergences"]["bond A-A"]["best"] == result.divergences[result.best, 0]
+    assert summary["deviations"]["bond A-A, divergence"]["best"] == result.deviations[result.best, 0]
     for figure in (distributions(result), convergence(result)):
         figure.savefig(folder / "figure.png")
         assert (folder / "figure.png").stat().st_size > 5000
@@ -139,7 +141,7 @@ def test_a_finished_inversion_is_not_done_again_and_not_with_other_settings(fini
     assert again.potential.to_bytes() == result.potential.to_bytes()
     assert np.array_equal(again.divergences, result.divergences)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == files
-    with pytest.raises(ValueError, match=r"holds an inversion with other settings .*damping 1.0 there, 0.6 here"):
+    with pytest.raises(ValueError, match=r"holds an inversion with other inputs .*damping 1.0 there, 0.6 here"):
         BoltzmannInversion(**FAST, damping=0.6).fit(triangle, folder, **QUIET)
 
 
@@ -229,9 +231,9 @@ def simulate(potential, path, duration):
     return path
 
 
-def structure(path):
+def structure(path, maximum=0.9, bin_width=0.01):
     with Frames(path) as frames:
-        return radial_distribution(frames.positions, frames.boxes, maximum=0.9, bin_width=0.01)
+        return radial_distribution(frames.positions, frames.boxes, maximum=maximum, bin_width=bin_width)
 
 
 @pytest.fixture(scope="module")
@@ -239,16 +241,20 @@ def liquid(tmp_path_factory):
     return simulate(weak_potential(attraction()), tmp_path_factory.mktemp("liquid") / "liquid.h5md", 10.0)
 
 
+LIQUID = {"replicas": 1, "duration": 5.0, "interval": 0.1, "time_step": 0.005}
+
+
 @pytest.mark.parametrize("start", ["potential", "nothing"])
 def test_the_structure_of_a_liquid_comes_back(liquid, tmp_path, start):
-    options = {"replicas": 1, "duration": 5.0, "interval": 0.1, "time_step": 0.005, "iterations": 3, "tolerance": 3e-4}
+    options = {**LIQUID, "iterations": 3, "largest_difference": 1e-3}
     if start == "potential":
         inversion = BoltzmannInversion(weak_potential(), damping=0.8, **options)
     else:
-        inversion = BoltzmannInversion(cutoff=CUTOFF, damping=0.8, **options)
+        inversion = BoltzmannInversion(cutoff=CUTOFF, **options)
     result = inversion.fit(liquid, tmp_path, **QUIET)
     assert [coordinate.label for coordinate in result.coordinates] == ["pair W-W"]
-    assert result.divergences[result.best].max() < 0.25 * result.divergences[0].max()
+    assert [criterion.label for criterion in result.criteria] == ["pair W-W, largest |Δg|", "pair W-W, mean |Δg|"]
+    assert (result.deviations[result.best] < 0.5 * result.deviations[0]).all()
     target = structure(liquid)
     before, after = (
         structure(tmp_path / f"iteration_{iteration}.0.h5md").mean_absolute_difference(target, 0.2, 0.9)
@@ -258,9 +264,37 @@ def test_the_structure_of_a_liquid_comes_back(liquid, tmp_path, start):
     assert result.potential.has_network == (start == "potential")
 
 
+def test_what_is_measured_of_a_liquid_is_its_radial_distribution_function(liquid, tmp_path):
+    result = BoltzmannInversion(cutoff=CUTOFF, iterations=0, **LIQUID).fit(liquid, tmp_path, **QUIET)
+    exact, ours = (
+        structure(path, maximum=CUTOFF, bin_width=0.005) for path in (liquid, tmp_path / "iteration_0.0.h5md")
+    )
+    np.testing.assert_allclose(result.reference[0], exact.g, atol=1e-9)
+    np.testing.assert_allclose(result.simulated[0], ours.g, atol=1e-9)
+    difference = np.abs(ours.g - exact.g)[np.argmax(exact.g > 0) :]
+    np.testing.assert_allclose(result.deviations, [[difference.max(), difference.mean()]])
+    # The divergence hardly sees a peak that is off by a third.
+    assert result.divergences.max() < 0.005 and difference.max() > 0.3
+    assert not result.converged
+    summary = json.loads((tmp_path / "divergences.json").read_text())
+    assert summary["deviations"]["pair W-W, largest |Δg|"]["best"] == pytest.approx(difference.max())
+    figure = convergence(result)
+    assert [axes.get_ylabel() for axes in figure.axes] == ["largest |Δg| of g(r)", "mean |Δg| of g(r)"]
+
+
+def test_without_a_cutoff_pairs_reach_to_where_nothing_is_left_of_the_structure(liquid, tmp_path):
+    result = BoltzmannInversion(iterations=0, **{**LIQUID, "duration": 0.5}).fit(liquid, tmp_path, **QUIET)
+    cutoff = result.coordinates[0].edges[-1]
+    assert cutoff <= BOX[0, 0] / 2
+    target = structure(liquid)
+    beyond = target.distance > cutoff
+    assert np.abs(target.g[beyond] - 1).max(initial=0) < 0.1
+    assert np.abs(target.g[target.distance > cutoff - 0.03] - 1).max() > 0.03
+
+
 def test_a_correction_keeps_what_the_potential_was(liquid, tmp_path):
     potential = weak_potential()
-    options = {"replicas": 1, "duration": 0.5, "interval": 0.1, "time_step": 0.005, "iterations": 1, "tolerance": 1e-9}
+    options = {**LIQUID, "duration": 0.5, "iterations": 1, "largest_difference": 1e-3}
     result = BoltzmannInversion(potential, **options).fit(liquid, tmp_path, **QUIET)
     corrected = result.potential
     assert result.best == 1
@@ -283,6 +317,8 @@ def test_a_correction_keeps_what_the_potential_was(liquid, tmp_path):
         ({"damping": 1.5}, "damping above 0 and up to 1"),
         ({"tolerance": 0.0}, "tolerance between 0 and 1"),
         ({"duration": 0.0}, "must be positive"),
+        ({"largest_difference": 0.0}, "that are tolerated must be positive"),
+        ({"mean_difference": float("nan")}, "that are tolerated must be positive"),
     ],
 )
 def test_bad_settings_are_refused(options, problem):
@@ -300,7 +336,9 @@ def test_frames_that_cannot_be_inverted_are_refused_before_anything_is_done(tria
     cases = [
         ({"replicas": 41}, few, "41 replicas need as many frames to start from; there are 40"),
         ({}, loose, "knows no bonds and is not periodic"),
-        ({}, liquid, "pairs need a cutoff"),
+        ({"coordinates": ["bonds", "pairs"]}, few, "pairs need a cutoff"),
+        ({"cutoff": 0.96}, liquid, "0.96 nm, exceeds half the smallest width of the box of .*, 0.9500 nm"),
+        ({"cutoff": 0.0}, liquid, "must be positive"),
         ({"coordinates": ["angles"]}, few, "bonds must be among the coordinates"),
         ({"potential": weak_potential()}, few, r"has the bead types \['A'\], the potential \['W'\]"),
     ]
@@ -314,6 +352,19 @@ def test_frames_that_cannot_be_inverted_are_refused_before_anything_is_done(tria
     assert not folder.exists()
     with pytest.raises(ValueError, match="have 10 or more of the .*; take more frames, or fewer bins"):
         BoltzmannInversion(bins=300).fit(few, folder, **QUIET)
+
+
+def test_bonds_too_stiff_for_the_time_step_are_refused_before_anything_is_done(tmp_path):
+    random = np.random.default_rng(0)
+    positions = np.zeros((200, 2, 3))
+    positions[:, 1, 0] = random.normal(0.15, 3e-4, 200)
+    path = write(tmp_path / "stiff.h5md", positions, ["A", "A"], [(0, 1)])
+    # ω = √(k_B T/μ)/σ with the reduced mass μ = 10 amu, and 1.5/ω is 0.9 fs.
+    with pytest.raises(
+        ValueError, match=r"bond A-A is so stiff, 0.00029 nm .* 0.002 ps is too long; take 0.0009 ps or less"
+    ):
+        BoltzmannInversion(bins=20).fit(path, tmp_path / "inversion", **QUIET)
+    assert not (tmp_path / "inversion").exists()
 
 
 def test_frames_without_a_temperature_are_refused(triangle, tmp_path):
@@ -335,5 +386,5 @@ def test_frames_of_a_changing_box_are_refused(tmp_path):
     with FrameWriter(path, **particles, temperature=300.0, forces=False) as writer:
         for time in range(20):
             writer.append(np.array([[0.0, 0, 0], [0.3, 0, 0]]), BOX * (1 + 0.01 * time), time=float(time))
-    with pytest.raises(ValueError, match="frames of constant volume"):
+    with pytest.raises(ValueError, match=r"frame 19 of .* by 0.3610 nm .* frames of constant volume"):
         BoltzmannInversion(cutoff=0.6).fit(path, tmp_path / "inversion", **QUIET)

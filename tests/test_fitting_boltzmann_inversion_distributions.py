@@ -7,7 +7,7 @@ from scipy.interpolate import CubicSpline
 from scipy.stats import norm
 
 from openmmcg.fitting import jensen_shannon_divergence
-from openmmcg.fitting.boltzmann_inversion.distributions import Coordinate, count, count_covariance, find_coordinates
+from openmmcg.fitting.boltzmann_inversion.distributions import Coordinate, count, find_coordinates
 from openmmcg.fitting.boltzmann_inversion.reference_distributions import ReferenceDistributions
 from openmmcg.fitting.boltzmann_inversion.tables import extend, invert, log_ratio, make_priors, sampled_bins
 from openmmcg.frames import Frames, FrameWriter
@@ -67,8 +67,8 @@ def write(path, positions, names, bonds, temperature=300.0, box=None):
     }
     options = {"temperature": temperature, "bonds": bonds, "forces": False, "periodic": box is not None}
     with FrameWriter(path, **particles, **options) as writer:
-        for time, frame in enumerate(positions):
-            writer.append(frame, box, time=float(time))
+        boxes = None if box is None else np.broadcast_to(box, (len(positions), 3, 3))
+        writer.extend(positions, boxes, np.arange(float(len(positions))))
     return path
 
 
@@ -106,7 +106,7 @@ def test_direct_inversion_recovers_independent_bonds_angles_and_dihedrals(chain)
     known_energies = {"bonds": bond_energy, "angles": angle_energy, "dihedrals": dihedral_energy}
     with Frames(chain) as frames:
         coordinates = find_coordinates([frames], list(known_energies), 60, 0.0)
-        counts = count([frames], coordinates)
+        counts = count([frames], coordinates).histograms
     assert [coordinate.label for coordinate in coordinates] == ["bond A-A", "angle A-A-A", "dihedral A-A-A-A"]
     for coordinate, histogram in zip(coordinates, counts, strict=True):
         assert histogram.sum() == 3000 * len(coordinate.terms)
@@ -121,10 +121,10 @@ def test_direct_inversion_recovers_independent_bonds_angles_and_dihedrals(chain)
 def test_the_covariance_of_bins_is_that_of_counts_frame_by_frame(chain):
     with Frames(chain) as frames:
         some, others = frames.select(range(100)), frames.select(range(100, 250))
-        coordinates = find_coordinates([some, others], ["angles", "dihedrals"], 20, 0.0)
-        chosen = np.arange(40) % 3 > 0
-        mean, covariance = count_covariance([some, others], coordinates, chosen)
-        each = [np.concatenate(count([frames.select([frame])], coordinates))[chosen] for frame in range(250)]
+        coordinates = find_coordinates([some, others], ["angles", "dihedrals", "pairs"], 20, 0.8)
+        chosen = np.arange(40 + 160) % 3 > 0
+        mean, covariance = count([some, others], coordinates).covariance(chosen)
+        each = [np.concatenate(count([frames.select([frame])], coordinates).histograms)[chosen] for frame in range(250)]
     np.testing.assert_allclose(mean, np.mean(each, 0), atol=1e-12)
     np.testing.assert_allclose(covariance, np.cov(np.transpose(each), ddof=0), atol=1e-12)
 
@@ -138,12 +138,12 @@ def test_of_an_achiral_molecule_mirror_images_count_too(chain, tmp_path):
         some = frames.select(range(200))
         plain = find_coordinates([some, images], ["angles", "dihedrals"], 20, 0.0)
         achiral = find_coordinates([some], ["angles", "dihedrals"], 20, 0.0, achiral=True)
-        angle, dihedral = count([some], achiral)
-        assert (count([some, images], plain)[1] == dihedral).all() and (dihedral == dihedral[::-1]).all()
+        angle, dihedral = count([some], achiral).histograms
+        assert (count([some, images], plain).histograms[1] == dihedral).all() and (dihedral == dihedral[::-1]).all()
         assert angle.sum() == 200 * 12
         every = np.ones(40, bool)
-        both = count_covariance([some, images], plain, every)
-        for one, other in zip(count_covariance([some], achiral, every), both, strict=True):
+        both = count([some, images], plain).covariance(every)
+        for one, other in zip(count([some], achiral).covariance(every), both, strict=True):
             np.testing.assert_allclose(one, other, atol=1e-12)
 
 
@@ -168,10 +168,10 @@ def test_coordinates_that_move_together_are_corrected_together(tmp_path):
         coordinates, known = reference.coordinates, reference.known
         counts = count([simulated], coordinates)
         zero = [np.zeros(40) for _ in coordinates]
-        together = reference.correct(zero, counts, [simulated], 1.0)
+        together = reference.correct(zero, counts, 1.0)
         alone = [
             KT * log_ratio(*each, (number, number), sampled)
-            for *each, sampled in zip(coordinates, counts, reference.counts, known, strict=True)
+            for *each, sampled in zip(coordinates, counts.histograms, reference.histograms, known, strict=True)
         ]
         values = [
             {"bonds": distances, "angles": angles}[coordinate.kind](frames.positions, coordinate.terms)[:, 0]
@@ -194,7 +194,7 @@ def test_coordinates_that_move_together_are_corrected_together(tmp_path):
 def test_the_prior_has_the_force_constants_of_the_chain(chain):
     with Frames(chain) as frames:
         coordinates = find_coordinates([frames], ["bonds", "angles"], 60, 0.0)
-        counts = count([frames], coordinates)
+        counts = count([frames], coordinates).histograms
     energies = [invert(coordinate, histogram, KT) for coordinate, histogram in zip(coordinates, counts, strict=True)]
     bonds, angles = make_priors(coordinates, energies, KT)
     for prior, (center, constant), width in ((bonds, BOND, 0.02), (angles, ANGLE, 0.4)):
@@ -265,7 +265,7 @@ def test_stiff_dihedrals_get_narrow_bins_and_free_ones_wide_ones(tmp_path):
             (found,) = find_coordinates([frames], ["dihedrals"], 40, 0.0)
             values = dihedrals(frames.positions, [[0, 1, 2, 3]])
             assert len(found.edges) - 1 == bins
-            assert (count([frames], [found])[0] == np.histogram(values, found.edges)[0]).all()
+            assert (count([frames], [found]).histograms[0] == np.histogram(values, found.edges)[0]).all()
 
 
 def test_pairs_are_counted_as_a_direct_loop_counts_them(tmp_path):
@@ -275,7 +275,7 @@ def test_pairs_are_counted_as_a_direct_loop_counts_them(tmp_path):
     bonds = [(0, 1), (1, 2), (5, 6)]
     with Frames(write(tmp_path / "p.h5md", positions, names, bonds, box=box)) as frames:
         coordinates = find_coordinates([frames], ["pairs"], 60, 0.8)
-        counts = count([frames], coordinates)
+        counts = count([frames], coordinates).histograms
     assert [coordinate.label for coordinate in coordinates] == ["pair A-A", "pair A-B", "pair B-B"]
     expected = [np.zeros(len(coordinate.edges) - 1) for coordinate in coordinates]
     for frame in positions.astype(np.float32).astype(float):

@@ -2,86 +2,47 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from openmmcg.fitting.boltzmann_inversion.distributions import KINDS, Coordinate, count, jensen_shannon_divergence
+from openmmcg.fitting.boltzmann_inversion.convergence import MEASURES, make_criteria
+from openmmcg.fitting.boltzmann_inversion.distributions import (
+    KINDS,
+    Counts,
+    count,
+)
+from openmmcg.fitting.boltzmann_inversion.iterations import Iterations
 from openmmcg.fitting.boltzmann_inversion.reference_distributions import ReferenceDistributions
-from openmmcg.fitting.directory import claim_directory, write_json
+from openmmcg.fitting.boltzmann_inversion.result import BoltzmannInversionResult, Record
 from openmmcg.frames import Frames
 from openmmcg.potentials import CGPotential
 from openmmcg.progress import tqdm
 from openmmcg.simulation import UnstableSimulationError, run
-from openmmcg.simulation.result import trajectory_paths
+from openmmcg.state import claim, replacing, write_json
 
-FloatArray = NDArray[np.float64]
 # Of the temperature that was asked for; beads that are heated by the integrator have other distributions.
 _HOTTEST = 1.2
-
-
-@dataclass(frozen=True)
-class BoltzmannInversionResult:
-    """What Boltzmann inversion found.
-
-    Attributes
-    ----------
-    potential : CGPotential
-        Of the best iteration.
-    converged : bool
-        Whether its divergences are within the tolerance, all of them.
-    tolerance : float
-        bits
-    best : int
-        The iteration with the least largest divergence; 0 is the direct inversion, or the potential to be corrected.
-    divergences : array [iterations, coordinates]
-        Jensen-Shannon divergence of each distribution from the reference's, in bits, after each iteration.
-    coordinates : tuple of Coordinate
-        What has these distributions.
-    reference, simulated : tuple of arrays [bins]
-        Probability densities of the reference and of the best iteration, per nm or radian.
-    """
-
-    potential: CGPotential
-    converged: bool
-    tolerance: float
-    best: int
-    divergences: FloatArray
-    coordinates: tuple[Coordinate, ...]
-    reference: tuple[FloatArray, ...]
-    simulated: tuple[FloatArray, ...]
-
-    def summary(self) -> dict[str, Any]:
-        """Divergences of the first and of the best iteration by the names of the coordinates, as JSON can hold them."""
-        return {
-            "converged": self.converged,
-            "iterations": len(self.divergences),
-            "best": self.best,
-            "divergences": {
-                coordinate.label: {"first": float(first), "best": float(best)}
-                for coordinate, first, best in zip(
-                    self.coordinates, self.divergences[0], self.divergences[self.best], strict=True
-                )
-            },
-        }
+# Replicas of a molecule; of a liquid as many as make so many beads, and 2 at least.
+_REPLICAS, _BEADS = 10, 500
 
 
 class BoltzmannInversion:
     r"""Tabulated bonds, angles, dihedrals and pairs that reproduce the distributions of mapped frames.
 
-    Iterative Boltzmann inversion, Reith, Pütz and Müller-Plathe, J. Comput. Chem. 24, 1624 (2003). It starts from
-    :math:`U(x) = -k_B T \ln(P_{ref}(x)/J(x))`, where the Jacobian J is r² of lengths, sin θ of angles and 1 of
-    dihedrals; the beads are simulated, and :math:`U \leftarrow U + \alpha\, k_B T \ln(P/P_{ref})` until every
-    distribution is within the tolerance of the reference's, or nothing improves any more. Bonded coordinates that move
-    each other, as in rings, are corrected together, by the covariance of their bins (Lyubartsev and Laaksonen, Phys.
-    Rev. E 52, 3730 (1995)), and begin with a part of the direct inversion. Coordinates between beads
-    of the same types share a distribution: give beads types of their own where they differ.
+    It starts from :math:`U(x) = -k_B T \ln(P_{ref}(x)/J(x))`, where the Jacobian J is r² of lengths, sin θ of angles
+    and 1 of dihedrals. The beads are simulated, and all tables are corrected together, by what
+    :math:`k_B T \ln(P/P_{ref})` says (iterative Boltzmann inversion; Reith, Pütz and Müller-Plathe, J. Comput. Chem.
+    24, 1624 (2003)) and by the covariance of what is in their bins (inverse Monte Carlo; Lyubartsev and Laaksonen,
+    Phys. Rev. E 52, 3730 (1995)), the more by the latter the more frames it is known from. So pairs of several types,
+    and the bonds and angles of rings, which move each other, converge in a few iterations. It ends when every
+    distribution is within its tolerance, or nothing improves any more. Coordinates between beads of the same types
+    share a distribution: give beads types of their own where they differ.
 
     With a potential to start from, for example a network from force matching, the tables are a correction of it that
     begins at zero. For a liquid it costs next to nothing in force error, and restores the structure that forces alone
@@ -95,7 +56,8 @@ class BoltzmannInversion:
         Some of "bonds", "angles", "dihedrals" and "pairs". By default the bonded ones that there are, and pairs where
         the frames are periodic. Pairs are those more than two bonds apart.
     cutoff : float, optional
-        Of pairs, nm; by default that of the potential.
+        Of pairs, nm; by default that of the potential, and without one the shortest distance beyond which every g(r) of
+        the reference stays within 0.05 of 1, at most half the box.
     achiral : bool
         Whether the molecules are their own mirror images: then every dihedral counts with both signs, in the reference
         and in the simulations, and its table is even. Which side a group is on often changes slowly, and this needs no
@@ -103,17 +65,21 @@ class BoltzmannInversion:
     iterations : int
         How often to correct at most.
     damping : float
-        :math:`\alpha` at the start, above 0 and up to 1. An iteration that makes the largest divergence larger is taken
-        back and made again with half of it.
+        Part of a correction that is made at the start, above 0 and up to 1. An iteration that makes the largest
+        deviation, in multiples of its tolerance, larger is taken back and made again with half of it.
     tolerance : float
-        Jensen-Shannon divergence, in bits, see `jensen_shannon_divergence`. Sampling alone makes some
-        (bins − 1)/(2.8 n) of n independent frames.
+        Of bonded coordinates: Jensen-Shannon divergence, in bits, see `jensen_shannon_divergence`. Sampling alone makes
+        some (bins − 1)/(2.8 n) of n independent frames.
+    largest_difference, mean_difference : float
+        Of pairs: largest and mean difference of g(r), in bins of 0.005 nm, the mean from the shortest distance in the
+        reference to the cutoff. What sampling alone makes of each is measured, see `BoltzmannInversionResult.noise`.
     patience : int
         Iterations without improvement after which to stop.
     bins : int
-        Of a distribution, over the range that was sampled.
-    replicas : int
-        Simulated together, from frames of the reference spread over all of it.
+        Of the distribution of a bonded coordinate, over the range that was sampled.
+    replicas : int, optional
+        Simulated together, from frames of the reference spread over all of it; by default 10, and fewer where fewer
+        have 500 beads together, but at least 2.
     duration : float
         Of each replica in an iteration, ps; a fifth more goes before.
     interval : float
@@ -149,9 +115,11 @@ class BoltzmannInversion:
         iterations: int = 20,
         damping: float = 1.0,
         tolerance: float = 0.005,
+        largest_difference: float = 0.1,
+        mean_difference: float = 0.02,
         patience: int = 4,
         bins: int = 60,
-        replicas: int = 10,
+        replicas: int | None = None,
         duration: float = 200.0,
         interval: float = 0.2,
         time_step: float = 0.002,
@@ -161,7 +129,7 @@ class BoltzmannInversion:
         unknown = set(coordinates or ()) - set(KINDS)
         if unknown or coordinates is not None and len(coordinates) == 0:
             raise ValueError(f"coordinates are some of {', '.join(KINDS)}; got {list(coordinates or ())}")
-        if iterations < 0 or patience < 1 or replicas < 1 or bins < 10:
+        if iterations < 0 or patience < 1 or (replicas is not None and replicas < 1) or bins < 10:
             raise ValueError(
                 "Boltzmann inversion needs iterations from 0 on, a patience and replicas from 1 on, and at least 10 "
                 f"bins; got {iterations}, {patience}, {replicas} and {bins}"
@@ -171,21 +139,25 @@ class BoltzmannInversion:
                 "Boltzmann inversion needs a damping above 0 and up to 1, and a tolerance between 0 and 1; got "
                 f"{damping} and {tolerance}"
             )
+        if not 0 < largest_difference < np.inf or not 0 < mean_difference < np.inf:
+            raise ValueError(
+                "the largest and the mean difference of g(r) that are tolerated must be positive; got "
+                f"{largest_difference} and {mean_difference}"
+            )
         if not duration > 0 or not interval > 0 or not time_step > 0:
             raise ValueError(
                 f"duration, interval and time step must be positive; got {duration}, {interval} and {time_step} ps"
             )
         self.potential = potential
         self.coordinates = None if coordinates is None else [kind for kind in KINDS if kind in coordinates]
-        self.cutoff = cutoff if cutoff is not None or potential is None else potential.cutoff
+        # That of a potential of priors alone is 0.
+        self.cutoff = cutoff if cutoff is not None or potential is None else potential.cutoff or None
+        self.iterations, self.patience, self.replicas = iterations, patience, replicas
+        self.tolerances = dict(zip(MEASURES, (tolerance, largest_difference, mean_difference), strict=True))
         self.settings: dict[str, Any] = {
             "achiral": achiral,
-            "iterations": iterations,
             "damping": damping,
-            "tolerance": tolerance,
-            "patience": patience,
             "bins": bins,
-            "replicas": replicas,
             "duration": duration,
             "interval": interval,
             "time_step": time_step,
@@ -205,12 +177,16 @@ class BoltzmannInversion:
     ) -> BoltzmannInversionResult:
         """Invert, or go on where an interrupted inversion was, or return what a finished one found.
 
+        More `iterations`, more `patience` and smaller tolerances go on with what is there. All else must be as it was,
+        by content: the frames (wherever they lie), the potential, and every setting but the platform and its threads.
+
         Parameters
         ----------
         paths
             Mapped frames of the reference, with bonds, molecules whole; one file, or several runs of the same beads.
         directory
-            Where the simulations are kept, and in the end the files ``potential.pt`` and ``divergences.json``.
+            Where the simulations are kept, and in the end the files ``potential.pt`` and ``divergences.json``; one
+            inversion's alone.
         frames : slice
             Which frames of each file to use.
         platform : str
@@ -226,76 +202,79 @@ class BoltzmannInversion:
             There are no such frames.
         ValueError
             The frames lack bonds or a temperature, are too few, are not of the same beads, or of other beads than the
-            potential; or the directory holds an inversion with other settings.
+            potential; their box changes, or is too small for the cutoff; a bond is too stiff for the time step; or the
+            directory holds an inversion with other inputs: the error says which, old and new.
+        BlockingIOError
+            Another process works in the directory.
         UnstableSimulationError
             A simulation left all bounds; a smaller time step or damping helps.
         """
         files = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
-        folder = Path(directory).expanduser()
         with ExitStack() as stack:
             sources = [_select(stack.enter_context(Frames(file)), frames) for file in files]
             reference = ReferenceDistributions(
                 sources, self.potential, self.coordinates, self.cutoff, self.settings["bins"], self.settings["achiral"]
             )
-            if self.settings["replicas"] > reference.frames:
-                raise ValueError(
-                    f"{self.settings['replicas']} replicas need as many frames to start from; there are "
-                    f"{reference.frames}"
-                )
-            settings = {**self.settings, **reference.settings, "selection": str(frames)}
-            claim_directory(folder, settings, "an inversion")
+            replicas = self.replicas or int(np.clip(_BEADS // len(reference.types), 2, _REPLICAS))
+            if replicas > reference.frames:
+                raise ValueError(f"{replicas} replicas need as many frames to start from; there are {reference.frames}")
             reference.measure(progress)
-            return self._iterate(reference, settings, folder, platform, threads, progress)
+            reference.check_time_step(self.settings["time_step"])
+            inputs = {
+                "reference": reference.content(),
+                "potential": None if self.potential is None else _content(self.potential),
+                "coordinates": reference.kinds,
+                "cutoff": reference.cutoff,
+                "replicas": replicas,
+                **self.settings,
+            }
+            _check_folder(Path(directory).expanduser())
+            folder = stack.enter_context(claim(directory, "an inversion", inputs)).folder
+            return self._iterate(reference, folder, replicas, platform, threads, progress)
 
     def _iterate(
         self,
         reference: ReferenceDistributions,
-        settings: dict[str, Any],
         folder: Path,
+        replicas: int,
         platform: str,
         threads: int | None,
         progress: bool,
     ) -> BoltzmannInversionResult:
-        energies = [reference.first_energies()]
-        divergences: list[list[float]] = []
-        potentials, histograms = [], []
-        best, damping = 0, self.settings["damping"]
-        limit = range(self.settings["iterations"] + 1)
-        bar = tqdm(limit, "Boltzmann inversion", unit="iteration", disable=not progress)
-        for iteration in bar:
-            potential = reference.make_potential(energies[iteration], settings)
-            counts = self._simulate(
-                potential, reference, folder / f"iteration_{iteration}.h5md", platform, threads, progress
-            )
-            divergences.append(
-                [jensen_shannon_divergence(*pair) for pair in zip(counts, reference.counts, strict=True)]
-            )
-            potentials.append(potential)
-            histograms.append(counts)
-            worst = np.max(divergences, axis=1)
-            bar.set_postfix_str(f"largest divergence {worst[-1]:.4f} bits")
-            best = int(np.argmin(worst))
-            if worst[iteration] <= self.settings["tolerance"] or iteration - best >= self.settings["patience"]:
+        record = Record(reference, make_criteria(reference.coordinates, self.tolerances))
+        kept = Iterations(folder, reference.coordinates)
+        settings = {
+            **self.settings,
+            "replicas": replicas,
+            "iterations": self.iterations,
+            "patience": self.patience,
+            "tolerances": self.tolerances,
+            "coordinates": reference.kinds,
+            "cutoff": reference.cutoff,
+        }
+        damping = self.settings["damping"]
+        bar = tqdm(range(self.iterations + 1), "Boltzmann inversion", unit="iteration", disable=not progress)
+        for number in bar:
+            energies, counts = kept.read(number)
+            if energies is None:
+                energies = record.next_energies(damping)
+                kept.write(number, energies)
+            if counts is None:
+                potential = reference.make_potential(energies, settings)
+                path = kept.trajectory(number)
+                counts = self._simulate(potential, reference, path, replicas, platform, threads, progress)
+                kept.write(number, energies, counts)
+            record.add(energies, counts)
+            if progress:
+                tqdm.write(record.line())
+            if record.scores[-1] <= 1 or number - record.best >= self.patience:
                 break
-            if best < iteration:
+            if record.best < number:
                 damping /= 2
-            paths = trajectory_paths(folder / f"iteration_{best}.h5md", self.settings["replicas"])
-            with ExitStack() as stack:
-                simulated = [stack.enter_context(Frames(path)) for path in paths]
-                energies.append(reference.correct(energies[best], histograms[best], simulated, damping))
-        result = BoltzmannInversionResult(
-            potential=potentials[best],
-            converged=bool(worst[best] <= self.settings["tolerance"]),
-            tolerance=self.settings["tolerance"],
-            best=best,
-            divergences=np.array(divergences),
-            coordinates=tuple(reference.coordinates),
-            reference=reference.densities(reference.counts),
-            simulated=reference.densities(histograms[best]),
-        )
-        if not (folder / "potential.pt").exists():
-            write_json(folder / "divergences.json", result.summary())
-            result.potential.save(folder / "potential.pt")
+        result = record.result(settings)
+        _keep(result, folder)
+        if progress:
+            tqdm.write(result.verdict)
         return result
 
     def _simulate(
@@ -303,15 +282,11 @@ class BoltzmannInversion:
         potential: CGPotential,
         reference: ReferenceDistributions,
         path: Path,
+        replicas: int,
         platform: str,
         threads: int | None,
         progress: bool,
-    ) -> list[NDArray[np.int64]]:
-        """Histograms of a simulation, kept beside its frames."""
-        done = path.with_suffix(".npz")
-        if done.exists():
-            with np.load(done) as kept:
-                return [kept[f"counts_{index}"] for index in range(len(reference.coordinates))]
+    ) -> Counts:
         keys = ("duration", "interval", "time_step", "friction", "seed")
         options = {key: self.settings[key] for key in keys}
         steps = round(self.settings["duration"] / 5 / self.settings["time_step"])
@@ -319,7 +294,7 @@ class BoltzmannInversion:
             potential.create_system(
                 reference.topology, periodic=reference.box is not None, remove_center_of_mass_motion=False
             ),
-            reference.starts(self.settings["replicas"]),
+            reference.starts(replicas),
             reference.box,
             path,
             equilibration=steps * self.settings["time_step"],
@@ -339,12 +314,36 @@ class BoltzmannInversion:
             )
         with ExitStack() as stack:
             sources = [stack.enter_context(Frames(replica.path)) for replica in outcome.replicas]
-            counts = count(sources, reference.coordinates, progress=progress)
-        unfinished = done.with_suffix(".new.npz")
-        arrays: dict[str, Any] = {f"counts_{index}": values for index, values in enumerate(counts)}
-        np.savez(unfinished, **arrays)
-        unfinished.replace(done)
-        return counts
+            return count(sources, reference.coordinates, progress=progress)
+
+
+def _check_folder(folder: Path) -> None:
+    if not (folder / "inputs.json").exists() and any(folder.glob("iteration_*")):
+        raise ValueError(
+            f"{folder} holds iterations, but not what they were begun with (inputs.json): they may be those of an "
+            "inversion with other inputs, or of an older version; choose another directory, or remove them"
+        )
+
+
+def _content(potential: CGPotential) -> dict[str, Any]:
+    """All of a potential that its energies depend on."""
+    return {
+        "network": potential.network if potential.has_network else None,
+        "priors": potential.prior_templates,
+        "bead types": {kind.name: kind.mass for kind in potential.bead_types},
+        "temperature": potential.temperature,
+    }
+
+
+def _keep(result: BoltzmannInversionResult, folder: Path) -> None:
+    """Write the potential and the summary, where they are not there already."""
+    table, file = folder / "divergences.json", folder / "potential.pt"
+    content = result.potential.to_bytes()
+    if not file.exists() or file.read_bytes() != content:
+        with replacing(file) as unfinished:
+            unfinished.write_bytes(content)
+    if not table.exists() or table.read_text(encoding="utf-8") != json.dumps(result.summary(), indent=1):
+        write_json(table, result.summary())
 
 
 def _select(source: Frames, frames: slice) -> Frames:

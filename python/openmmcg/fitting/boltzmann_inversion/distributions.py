@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import coo_array
+from scipy.sparse import coo_array, issparse
 
 from openmmcg._openmmcg import neighbor_pairs
 from openmmcg.frames import Frames
@@ -25,7 +24,9 @@ _MEASURES: dict[str, Callable[..., FloatArray]] = {"bonds": distances, "angles":
 _MARGIN = 0.05
 # Of a dihedral that hardly turns; bins of one degree.
 _MOST_BINS = 360
-_PAIR_BIN = 0.005  # nm, about
+PAIR_BIN = 0.005  # nm, about
+# Of consecutive frames, from whose differences the noise of a distribution is known; frames that are counted at once.
+BLOCKS, _AT_ONCE = 10, 500
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +73,15 @@ class Coordinate:
             return np.diff(self.edges)
         return -np.diff(np.cos(self.edges)) if self.kind == "angles" else np.diff(self.edges**3) / 3
 
+    def values_per_frame(self, types: NDArray[np.int64]) -> int:
+        """How many there are in a frame of beads of these types ``[N]``: mirror images, and pairs of any distance."""
+        if self.kind != "pairs":
+            return len(self.terms) * (2 if self.mirrored else 1)
+        first, second = (np.count_nonzero(types == kind) for kind in self.types)
+        ends = {tuple(sorted((path[0], path[-1]))) for path in self.terms}
+        excluded = sum(tuple(sorted(types[list(pair)])) == self.types for pair in ends)
+        return int(first * (first - 1) // 2 if self.types[0] == self.types[1] else first * second) - excluded
+
 
 def find_coordinates(
     sources: Sequence[Frames], kinds: Sequence[str], bins: int, cutoff: float, achiral: bool = False
@@ -103,8 +113,10 @@ def find_coordinates(
         if kind == "pairs":
             excluded = (*terms.bonds, *terms.angles)
             for key in sorted({tuple(sorted((int(a), int(b)))) for a in set(types) for b in set(types)}):
-                edges = np.linspace(0.0, cutoff, max(8, round(cutoff / _PAIR_BIN)) + 1)
-                found.append(Coordinate(kind, key, _label(kind, key, names), excluded, edges))
+                edges = np.linspace(0.0, cutoff, max(8, round(cutoff / PAIR_BIN)) + 1)
+                pairs = Coordinate(kind, key, _label(kind, key, names), excluded, edges)
+                if pairs.values_per_frame(types):
+                    found.append(pairs)
             continue
         by_types = _by_types(getattr(terms, kind), types)
         if not by_types:
@@ -122,59 +134,86 @@ def find_coordinates(
     return found
 
 
-def count(
-    sources: Sequence[Frames], coordinates: Sequence[Coordinate], *, progress: bool = False
-) -> list[NDArray[np.int64]]:
-    """Histogram of each coordinate over all frames, ``[bins]``."""
-    bonded = {index: c for index, c in enumerate(coordinates) if c.kind != "pairs"}
-    pairs = {index: c for index, c in enumerate(coordinates) if c.kind == "pairs"}
-    result = [np.zeros(len(coordinate.edges) - 1, np.int64) for coordinate in coordinates]
-    for source in sources:
-        for index, coordinate in bonded.items():
-            values = _values(source, coordinate.kind, coordinate.terms)
-            clipped = np.clip(values, coordinate.edges[0], coordinate.edges[-1])
-            counts = np.histogram(clipped, coordinate.edges)[0]
-            result[index] += counts + counts[::-1] if coordinate.mirrored else counts
-        if pairs:
-            for frame in tqdm(range(len(source)), "pairs", unit="frame", disable=not progress, leave=False):
-                _count_pairs(source, frame, pairs, result)
-    return result
+@dataclass(frozen=True)
+class Counts:
+    """What is in the bins of coordinates, whose histograms stand one after the other.
+
+    Attributes
+    ----------
+    sizes : array [coordinates]
+        Bins of each.
+    images : array [coordinates]
+        How often each frame counts: twice where a coordinate counts together with its mirror image.
+    frames : array [blocks]
+        In each block of consecutive frames.
+    blocks : array [blocks, all bins]
+        Counts by blocks, so that their noise is known.
+    products : array [all bins, all bins]
+        Mean of the products of the counts of a frame, where mirror images are frames of their own.
+    """
+
+    sizes: NDArray[np.int64]
+    images: NDArray[np.int64]
+    frames: NDArray[np.int64]
+    blocks: NDArray[np.int64]
+    products: FloatArray
+
+    @property
+    def histograms(self) -> list[NDArray[np.int64]]:
+        """Of each coordinate over all frames, ``[bins]``."""
+        return np.split(self.blocks.sum(axis=0), np.cumsum(self.sizes)[:-1])
+
+    def covariance(self, chosen: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
+        """Mean ``[chosen]`` and covariance ``[chosen, chosen]`` of the counts of a frame in some of all bins.
+
+        Coordinates that follow from each other, as in rings, have bins that fill together.
+        """
+        mean = (self.blocks.sum(axis=0) / np.repeat(self.images, self.sizes) / self.frames.sum())[chosen]
+        return mean, self.products[np.ix_(chosen, chosen)] - np.outer(mean, mean)
+
+    def select(self, chosen: NDArray[np.bool_]) -> Counts:
+        """In some of all bins."""
+        sizes = np.array([np.count_nonzero(part) for part in np.split(chosen, np.cumsum(self.sizes)[:-1])])
+        return replace(self, sizes=sizes, blocks=self.blocks[:, chosen], products=self.products[np.ix_(chosen, chosen)])
 
 
-def count_covariance(
-    sources: Sequence[Frames], coordinates: Sequence[Coordinate], chosen: NDArray[np.bool_]
-) -> tuple[FloatArray, FloatArray]:
-    """Mean ``[chosen]`` and covariance ``[chosen, chosen]`` over frames of the counts in bins of all coordinates.
-
-    Coordinates that follow from each other, as in rings, have bins that fill together. Mirror images, where they count,
-    are frames of their own. Pairs are not for this function: there are too few frames of a liquid for the many bins.
+def count(sources: Sequence[Frames], coordinates: Sequence[Coordinate], *, progress: bool = False) -> Counts:
+    """Count all frames.
 
     Parameters
     ----------
     sources
         Mapped frames.
     coordinates
-        Bonds, angles and dihedrals.
-    chosen
-        Which of their bins, one coordinate's after the other's, ``[all bins]``.
+        What is counted.
+    progress
+        Whether to show a progress bar.
     """
-    sizes = [len(coordinate.edges) - 1 for coordinate in coordinates]
-    signs = (1, -1) if any(coordinate.mirrored for coordinate in coordinates) else (1,)
-    frames = sum(map(len, sources)) * len(signs)
-    squares: Any = 0.0
-    mean = np.zeros(np.count_nonzero(chosen))
-    for source, sign in product(sources, signs):
-        rows, columns = [], []
-        for first, coordinate in zip(np.cumsum([0, *sizes]), coordinates, strict=False):
-            values = _values(source, coordinate.kind, coordinate.terms) * (sign if coordinate.mirrored else 1)
-            bins = np.searchsorted(coordinate.edges, values, side="right") - 1
-            columns.append(first + np.clip(bins, 0, len(coordinate.edges) - 2).ravel())
-            rows.append(np.repeat(np.arange(len(values)), values.shape[1]))
-        found = np.concatenate(rows), np.concatenate(columns)
-        filled = coo_array((np.ones(len(found[0])), found), (len(source), sum(sizes))).tocsc()[:, chosen]
-        squares = squares + (filled.T @ filled).toarray() / frames
-        mean += filled.sum(axis=0) / frames
-    return mean, squares - np.outer(mean, mean)
+    sizes = np.array([len(coordinate.edges) - 1 for coordinate in coordinates])
+    images = np.array([1 + coordinate.mirrored for coordinate in coordinates])
+    bins = np.split(np.arange(sizes.sum()), np.cumsum(sizes)[:-1])
+    image = np.concatenate([each[::-1] if c.mirrored else each for each, c in zip(bins, coordinates, strict=True)])
+    parts = [
+        (source, part)
+        for source in sources
+        for part in np.array_split(np.arange(len(source)), min(-(-BLOCKS // len(sources)), len(source)))
+    ]
+    blocks = np.zeros((len(parts), len(image)), np.int64)
+    products = np.zeros((len(image), len(image)))
+    frames = sum(map(len, sources))
+    with tqdm(total=frames, desc="counting", unit="frame", disable=not progress, delay=1, leave=False) as bar:
+        for block, (source, part) in enumerate(parts):
+            for some in np.array_split(part, -(-len(part) // _AT_ONCE)):
+                filled = _fill(source.select(some), coordinates, bins)
+                blocks[block] += np.rint(np.asarray(filled.sum(axis=0)).ravel()).astype(np.int64)
+                product = filled.T @ filled
+                products += product.toarray() if issparse(product) else product
+                bar.update(len(some))
+    products /= frames
+    if (images > 1).any():
+        products = (products + products[np.ix_(image, image)]) / 2
+        blocks += np.where(np.repeat(images, sizes) > 1, blocks[:, image], 0)
+    return Counts(sizes, images, np.array([len(part) for _, part in parts]), blocks, products)
 
 
 def jensen_shannon_divergence(first: ArrayLike, second: ArrayLike) -> float:
@@ -211,6 +250,28 @@ def _by_types(paths: Iterable[tuple[int, ...]], types: NDArray[np.int64]) -> dic
 
 def _label(kind: str, key: tuple[int, ...], names: Sequence[str]) -> str:
     return f"{kind.removesuffix('s')} {'-'.join(names[bead_type] for bead_type in key)}"
+
+
+def _fill(source: Frames, coordinates: Sequence[Coordinate], bins: Sequence[NDArray[np.int64]]) -> Any:
+    """Counts of each frame, ``[frames, all bins]``: sparse, or dense where there are pairs, which are in every bin."""
+    pairs = {index: coordinate for index, coordinate in enumerate(coordinates) if coordinate.kind == "pairs"}
+    rows, columns = [], []
+    for coordinate, ours in zip(coordinates, bins, strict=True):
+        if coordinate.kind != "pairs":
+            values = _values(source, coordinate.kind, coordinate.terms)
+            places = np.searchsorted(coordinate.edges, values, side="right") - 1
+            columns.append(ours[np.clip(places, 0, len(ours) - 1)].ravel())
+            rows.append(np.repeat(np.arange(len(values)), values.shape[1]))
+    where = np.concatenate([[], *rows]).astype(int), np.concatenate([[], *columns]).astype(int)
+    filled = coo_array((np.ones(len(where[0])), where), (len(source), sum(map(len, bins)))).tocsr()
+    if not pairs:
+        return filled
+    dense = filled.toarray()
+    for frame, row in enumerate(dense):
+        found = [np.zeros(len(ours), np.int64) for ours in bins]
+        _count_pairs(source, frame, pairs, found)
+        row += np.concatenate(found)
+    return dense
 
 
 def _values(source: Frames, kind: str, terms: Sequence[tuple[int, ...]]) -> FloatArray:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.linalg import solve
+from scipy.ndimage import gaussian_filter1d
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from openmmcg.constants import GAS_CONSTANT
 from openmmcg.fitting.beads import bead_types
-from openmmcg.fitting.boltzmann_inversion.distributions import Coordinate, count, count_covariance, find_coordinates
+from openmmcg.fitting.boltzmann_inversion.distributions import (
+    PAIR_BIN,
+    Coordinate,
+    Counts,
+    count,
+    find_coordinates,
+    jensen_shannon_divergence,
+)
 from openmmcg.fitting.boltzmann_inversion.tables import (
     FEWEST,
     extend,
@@ -31,6 +39,12 @@ from openmmcg.potentials import CGPotential
 
 FloatArray = NDArray[np.float64]
 
+# Beyond where g(r), smoothed by a Gaussian of so many bins, is no farther from 1, pairs need no potential of their own.
+_UNSTRUCTURED, _SMOOTHING = 0.05, 2
+_SAME_BOX = 1e-4  # nm
+# In units of 1/ω of a harmonic bond.
+_LONGEST_STEP = 1.5
+
 
 class ReferenceDistributions:
     """The frames to be reproduced: their beads, their distributions, and the potentials made of these.
@@ -44,7 +58,7 @@ class ReferenceDistributions:
     coordinates : sequence of str, optional
         Kinds; by default all that there are.
     cutoff : float, optional
-        Of pairs, nm.
+        Of pairs, nm; by default where g(r) has become 1, see `measure`.
     bins : int
         Of each distribution.
     achiral : bool
@@ -81,19 +95,42 @@ class ReferenceDistributions:
             known = [kind.name for kind in self.start.bead_types]
             raise ValueError(f"{first.path} has the bead types {self.type_names}, the potential {known}")
         self.kinds = list(coordinates or self._all_kinds())
-        if "pairs" in self.kinds and not (self.cutoff or 0) > 0:
-            raise ValueError("pairs need a cutoff in nm: cutoff=0.9, for example")
+        self._check_cutoff(first)
         if "bonds" not in self.kinds and self.start is None and len(first.bonds):
             raise ValueError("without a potential to start from, bonds must be among the coordinates")
         names = [self.type_names[kind] for kind in self.types]
         self.topology = with_bonds(cg_topology(names, self.box), first.bonds.tolist())
         self.freedom = _degrees_of_freedom(len(self.types), first.bonds)
-        self.settings = {
-            "potential": None if self.start is None else hashlib.sha256(self.start.to_bytes()).hexdigest()[:16],
-            "coordinates": self.kinds,
-            "cutoff": self.cutoff,
-            "frames": {source.path.name: len(source) for source in sources},
+
+    def content(self) -> dict[str, Any]:
+        """All that is taken from the frames, for `openmmcg.state.describe`."""
+        first = self.sources[0]
+        return {
+            "positions": {f"of run {index}": source.positions for index, source in enumerate(self.sources)},
+            "box": self.box,
+            "temperature": self.temperature,
+            "types": [self.type_names[kind] for kind in self.types],
+            "masses": [kind.mass for kind in self.kinds_of_beads],
+            "bonds": first.bonds,
         }
+
+    def _check_cutoff(self, first: Frames) -> None:
+        if "pairs" not in self.kinds:
+            return
+        if self.box is None and self.cutoff is None:
+            raise ValueError(f"{first.path} is not periodic: there pairs need a cutoff in nm, cutoff=0.9 for example")
+        if self.cutoff is not None and not self.cutoff > 0:
+            raise ValueError(f"the cutoff of pairs must be positive, got {self.cutoff} nm")
+        if self.box is not None and (self.cutoff or 0.0) > self._longest_cutoff():
+            raise ValueError(
+                f"the cutoff, {self.cutoff} nm, exceeds half the smallest width of the box of {first.path}, "
+                f"{self._longest_cutoff():.4f} nm; take a shorter one, or sample a larger box"
+            )
+
+    def _longest_cutoff(self) -> float:
+        """Half the smallest diagonal element of the box, up to which minimum images are exact."""
+        assert self.box is not None
+        return float(np.diag(self.box).min() / 2)
 
     def _all_kinds(self) -> list[str]:
         terms = bonded_terms(self.sources[0].bonds.tolist())
@@ -106,46 +143,118 @@ class ReferenceDistributions:
         return kinds
 
     def measure(self, progress: bool) -> None:
-        """Find the coordinates and count the reference's distributions."""
-        self.coordinates = find_coordinates(self.sources, self.kinds, self.bins, self.cutoff or 0.0, self.achiral)
+        """Find the coordinates and count the reference's distributions.
+
+        Where no cutoff was given, it is the shortest distance beyond which every g(r) stays within 0.05 of 1, at most
+        half the box: what is farther apart hardly knows of each other.
+        """
+        cutoff = self.cutoff
+        if cutoff is None and "pairs" in self.kinds:
+            cutoff = PAIR_BIN * np.floor(self._longest_cutoff() / PAIR_BIN - 1e-6)
+        self.coordinates = find_coordinates(self.sources, self.kinds, self.bins, cutoff or 0.0, self.achiral)
         self.counts = count(self.sources, self.coordinates, progress=progress)
-        self.known = [sampled_bins(*pair) for pair in zip(self.coordinates, self.counts, strict=True)]
-        self.bonded = [index for index, coordinate in enumerate(self.coordinates) if coordinate.kind != "pairs"]
-        if self.bonded:
-            self.bonded_bins = np.concatenate([self.known[index] for index in self.bonded])
-            self.covariance = self._count_covariance(self.sources)
+        if self.cutoff is None and any(coordinate.kind == "pairs" for coordinate in self.coordinates):
+            self._shorten(self._find_cutoff())
+        self.histograms = self.counts.histograms
+        self.known = [sampled_bins(*pair) for pair in zip(self.coordinates, self.histograms, strict=True)]
+        self.covariance = self.counts.covariance(np.concatenate(self.known))
+
+    def check_time_step(self, time_step: float) -> None:
+        """See that bonds, as stiff as their distributions are narrow, can be integrated.
+
+        Raises
+        ------
+        ValueError
+            The time step, ps, is near the limit of stability, 2/ω of the bond.
+        """
+        for coordinate, histogram in zip(self.coordinates, self.histograms, strict=True):
+            if coordinate.kind == "bonds":
+                mean = np.average(coordinate.centers, weights=histogram)
+                variance = np.average((coordinate.centers - mean) ** 2, weights=histogram)
+                inverse_mass = sum(1 / self.kinds_of_beads[kind].mass for kind in coordinate.types)
+                longest = _LONGEST_STEP / np.sqrt(self.thermal / variance * inverse_mass)
+                if time_step > longest:
+                    raise ValueError(
+                        f"the {coordinate.label} is so stiff, {np.sqrt(variance):.2g} nm wide, that a time step of "
+                        f"{time_step} ps is too long; take {longest:.1g} ps or less, or beads that are not rigid"
+                    )
+
+    def _find_cutoff(self) -> int:
+        """In bins."""
+        curves = [
+            gaussian_filter1d(g, _SMOOTHING, mode="nearest")
+            for coordinate, g in zip(self.coordinates, self.distributions(self.counts), strict=True)
+            if coordinate.kind == "pairs"
+        ]
+        structured = np.flatnonzero(np.abs(np.array(curves) - 1).max(axis=0) > _UNSTRUCTURED)
+        return min(int(structured[-1]) + 2, len(curves[0])) if len(structured) else len(curves[0])
+
+    def _shorten(self, bins: int) -> None:
+        kept = []
+        for index, coordinate in enumerate(self.coordinates):
+            kept.append(np.ones(len(coordinate.edges) - 1, bool))
+            if coordinate.kind == "pairs":
+                kept[-1][bins:] = False
+                self.coordinates[index] = replace(coordinate, edges=coordinate.edges[: bins + 1])
+        self.counts = self.counts.select(np.concatenate(kept))
+
+    @property
+    def factors(self) -> list[FloatArray]:
+        """For each coordinate ``[bins]``, what makes g(r) of counts per frame, or a density of bonded coordinates.
+
+        g is 1 where the pairs are spread evenly over the box, or over the sphere within the cutoff where there is none.
+        """
+        result = []
+        for coordinate in self.coordinates:
+            number = coordinate.values_per_frame(self.types)
+            if coordinate.kind == "pairs":
+                sphere = 4 / 3 * np.pi * coordinate.edges[-1] ** 3
+                volume = sphere if self.box is None else np.linalg.det(self.box)
+                result.append(volume / (number * 4 * np.pi * coordinate.jacobian))
+            else:
+                result.append(np.full(len(coordinate.edges) - 1, 1 / (number * coordinate.width)))
+        return result
+
+    def distributions(self, counts: Counts) -> list[FloatArray]:
+        """g(r) of pairs, densities per nm or radian of bonded coordinates, each ``[bins]``."""
+        frames = counts.frames.sum()
+        return [factor * total / frames for factor, total in zip(self.factors, counts.histograms, strict=True)]
+
+    def divergences(self, simulated: Counts) -> list[float]:
+        """Jensen-Shannon divergence of every histogram, bits."""
+        pairs = zip(simulated.histograms, self.histograms, strict=True)
+        return [jensen_shannon_divergence(*pair) for pair in pairs]
 
     def first_energies(self) -> list[FloatArray]:
         """Those of the direct inversion, or zero where there is a potential."""
         if self.start is not None:
-            return [np.zeros(len(counts)) for counts in self.counts]
+            return [np.zeros(len(counts)) for counts in self.histograms]
         # Where there are more coordinates than degrees of freedom, as in rings, each bears its part.
-        terms = sum(len(self.coordinates[index].terms) for index in self.bonded)
+        terms = sum(len(coordinate.terms) for coordinate in self.coordinates if coordinate.kind != "pairs")
         fraction = min(1.0, self.freedom / max(1, terms))
         return [
-            (fraction if index in self.bonded else 1.0) * invert(coordinate, self.counts[index], self.thermal)
-            for index, coordinate in enumerate(self.coordinates)
+            (1.0 if coordinate.kind == "pairs" else fraction) * invert(coordinate, histogram, self.thermal)
+            for coordinate, histogram in zip(self.coordinates, self.histograms, strict=True)
         ]
 
-    def correct(
-        self, energies: list[FloatArray], counts: list[NDArray[np.int64]], simulated: Sequence[Frames], damping: float
-    ) -> list[FloatArray]:
-        """The energies of the next iteration, after one that gave these counts of these frames."""
-        frames = sum(map(len, simulated))
+    def correct(self, energies: Sequence[FloatArray], simulated: Counts, damping: float) -> list[FloatArray]:
+        """The energies of the next iteration, after one in which this was counted."""
+        frames = int(simulated.frames.sum()), self.frames
         ratios = [
-            log_ratio(coordinate, counts[index], self.counts[index], (frames, self.frames), self.known[index])
-            for index, coordinate in enumerate(self.coordinates)
+            log_ratio(coordinate, histogram, own, frames, known)
+            for coordinate, histogram, own, known in zip(
+                self.coordinates, simulated.histograms, self.histograms, self.known, strict=True
+            )
         ]
-        changes = self._respond(ratios, simulated) if self.bonded else ratios
         result = []
-        for index, (coordinate, ratio) in enumerate(zip(self.coordinates, changes, strict=True)):
-            known = self.known[index]
-            corrected = energies[index] + damping * self.thermal * ratio
+        for index, change in enumerate(self._respond(ratios, simulated)):
+            coordinate, known = self.coordinates[index], self.known[index]
+            corrected = energies[index] + damping * self.thermal * change
             # A correction of a potential that holds the beads together need not do so too.
             result.append(corrected if self.start is not None else extend(coordinate, corrected, known, self.thermal))
         return result
 
-    def _respond(self, ratios: list[FloatArray], simulated: Sequence[Frames]) -> list[FloatArray]:
+    def _respond(self, ratios: list[FloatArray], simulated: Counts) -> list[FloatArray]:
         """The changes of energy, k_B T, that make these logarithms of ratios vanish together, to first order.
 
         Coordinates that are independent need the ratios themselves. Others move each other, by the covariance of what
@@ -153,36 +262,40 @@ class ReferenceDistributions:
         in the simulation and in the reference, the two ends of the way. That of the simulation alone leads astray far
         from the reference; that of the reference alone, where atoms respond unlike beads, too far close to it.
         """
-        both = self._count_covariance(simulated), self.covariance
+        chosen = np.concatenate(self.known)
+        both = simulated.covariance(chosen), self.covariance
         filled, covariance = (np.mean(each, axis=0) for each in zip(*both, strict=True))
         # The same small number of samples in every bin as in the ratios.
-        frames = min(sum(map(len, simulated)), self.frames)
+        frames = min(int(simulated.frames.sum()), self.frames)
         few = FEWEST / frames
-        filled += few
+        filled = filled + few
         # Of so many numbers, a covariance from so few frames; towards that of coordinates that are independent.
         weight = frames / (frames + len(filled))
         response = weight * (covariance + few * np.eye(len(filled))) + (1 - weight) * np.diag(filled)
-        wanted = np.concatenate([ratios[index] for index in self.bonded])[self.bonded_bins]
-        changes = np.zeros(len(self.bonded_bins))
-        changes[self.bonded_bins] = solve(response, filled * self._varying(wanted, filled), assume_a="pos")
-        result = list(ratios)
-        ends = np.cumsum([len(ratios[index]) for index in self.bonded])[:-1]
-        for index, change in zip(self.bonded, np.split(changes, ends), strict=True):
-            result[index] = smooth(
-                self.coordinates[index], change, self.known[index], self.counts[index], proportional=True
+        wanted = np.concatenate(ratios)[chosen]
+        changes = np.zeros(len(chosen))
+        changes[chosen] = solve(response, filled * self._varying(wanted, filled), assume_a="pos")
+        ends = np.cumsum(list(map(len, ratios)))[:-1]
+        return [
+            smooth(coordinate, change, known, histogram, proportional=True)
+            for coordinate, change, known, histogram in zip(
+                self.coordinates, np.split(changes, ends), self.known, self.histograms, strict=True
             )
-        return result
-
-    def _count_covariance(self, sources: Sequence[Frames]) -> tuple[FloatArray, FloatArray]:
-        return count_covariance(sources, [self.coordinates[index] for index in self.bonded], self.bonded_bins)
+        ]
 
     def _varying(self, values: FloatArray, weights: FloatArray) -> FloatArray:
-        """Of the known bins of bonded coordinates, without the constant of each, which no covariance sees."""
-        ends = np.cumsum([np.count_nonzero(self.known[index]) for index in self.bonded])[:-1]
-        parts = zip(np.split(values, ends), np.split(weights, ends), strict=True)
-        return np.concatenate([part - np.average(part, weights=weight) for part, weight in parts])
+        """Of the known bins, without the constant of each bonded coordinate, which no covariance sees."""
+        ends = np.cumsum([np.count_nonzero(known) for known in self.known])[:-1]
+        return np.concatenate(
+            [
+                part if coordinate.kind == "pairs" else part - np.average(part, weights=weight)
+                for coordinate, part, weight in zip(
+                    self.coordinates, np.split(values, ends), np.split(weights, ends), strict=True
+                )
+            ]
+        )
 
-    def make_potential(self, energies: list[FloatArray], settings: dict[str, Any]) -> CGPotential:
+    def make_potential(self, energies: Sequence[FloatArray], settings: dict[str, Any]) -> CGPotential:
         """The potential with these energies in its tables."""
         provenance = {"boltzmann_inversion": settings}
         if self.start is None:
@@ -203,13 +316,6 @@ class ReferenceDistributions:
             positions.append(np.asarray(self.sources[file].positions[place - ends[file]], float))
         return np.array(positions)
 
-    def densities(self, counts: Sequence[ArrayLike]) -> tuple[FloatArray, ...]:
-        """Histograms as probability densities."""
-        return tuple(
-            np.asarray(values, float) / np.sum(values) / coordinate.width
-            for coordinate, values in zip(self.coordinates, counts, strict=True)
-        )
-
 
 def _degrees_of_freedom(beads: int, bonds: NDArray[np.int64]) -> int:
     """Of the shapes of all molecules."""
@@ -228,8 +334,19 @@ def _check_same_beads(sources: Sequence[Frames]) -> None:
                 f"{source.path} is of {source.temperature} K and {first.path} of {first.temperature} K; one potential "
                 "is for one temperature"
             )
-        boxes = source.boxes
-        if (boxes is None) != (first.boxes is None) or (
-            boxes is not None and first.boxes is not None and not np.allclose(boxes, first.boxes[0], atol=1e-4)
-        ):
-            raise ValueError(f"the box of {source.path} is not the same in all frames; use frames of constant volume")
+        _check_boxes(source, first)
+
+
+def _check_boxes(source: Frames, first: Frames) -> None:
+    """Every iteration is simulated in one box, so the reference must have been."""
+    if (source.boxes is None) != (first.boxes is None):
+        raise ValueError(f"of {source.path} and {first.path} one is periodic and the other is not")
+    if source.boxes is None or first.boxes is None:
+        return
+    changes = np.abs(source.boxes - first.boxes[0]).max(axis=(1, 2))
+    if changes.max() > _SAME_BOX:
+        frame = int(np.argmax(changes))
+        raise ValueError(
+            f"the box of frame {frame} of {source.path} differs by {changes[frame]:.4f} nm from the first of "
+            f"{first.path}; the beads are simulated in one box, so take frames of constant volume"
+        )

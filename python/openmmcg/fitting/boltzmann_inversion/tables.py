@@ -24,6 +24,8 @@ _LEAST, _WRAPPED = 5, 10
 _END = 5
 # k_B T per bin: by at least this much the energy rises where nothing was sampled.
 _RISE = 0.2
+# Of the cutoff of pairs, over which their energies fade.
+_FADING = 0.1
 
 
 def sampled_bins(coordinate: Coordinate, counts: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -203,9 +205,9 @@ def _pairs(tables: Mapping[Coordinate, FloatArray]) -> TabulatedPairs:
     terms: dict[tuple[int, ...], Any] = {}
     for coordinate, energies in tables.items():
         cutoff = float(coordinate.edges[-1])
-        # Smoothly to zero over the last third before the cutoff.
-        fading = np.clip((coordinate.edges / cutoff - 2 / 3) * 3, 0, 1)
-        curve = CubicSpline(coordinate.centers, energies)
+        # Forces are what matters: the whole curve is shifted to zero at the cutoff, and flat there.
+        fading = np.clip((coordinate.edges / cutoff - 1) / _FADING + 1, 0, 1)
+        curve = CubicSpline(coordinate.centers, energies - energies[-1])
         inside = np.clip(coordinate.edges, coordinate.centers[0], coordinate.centers[-1])
         terms[coordinate.types] = curve(inside) * 0.5 * (1 + np.cos(np.pi * fading))
     return TabulatedPairs(terms, cutoff)

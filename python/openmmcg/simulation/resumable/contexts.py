@@ -186,7 +186,7 @@ class Contexts:
 
     def _is_oblique(self, group: Sequence[int]) -> bool:
         box = self._plan.box_of(group[0])
-        return box is not None and np.count_nonzero(box) > 3
+        return box is not None and bool(np.count_nonzero(box) > 3)
 
     def _replicated(self, number: int) -> openmm.System:
         return self._plan.system if self._plan.replicas is None else replicate_system(self._plan.system, number)

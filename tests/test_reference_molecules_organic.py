@@ -238,7 +238,7 @@ def test_runs_become_longer_and_keep_their_frames(butane_runs):
     with Frames(paths["train"][0]) as run:
         np.testing.assert_array_equal(run.positions[:4], before)
         assert len(run) == 6
-    with pytest.raises(ValueError, match="begun with other settings .*temperature"):
+    with pytest.raises(ValueError, match="with other inputs .*temperature"):
         sample_conformers(molecule, folder, frames=6, processes=1, temperature=310.0, **options)
 
     joined = join_runs([paths["train"][0], paths["test"][0]], folder / "both.h5md", frames=3)

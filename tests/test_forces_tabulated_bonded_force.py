@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import openmm
 import pytest
-from conftest import BOXES, difference, energy_and_forces, system_of
+from conftest import BOXES, PLATFORMS, difference, energy_and_forces, system_of
 from openmm import app, unit
 from scipy.interpolate import CubicSpline
 
@@ -497,3 +497,42 @@ def test_the_benchmark_prints_and_writes_what_it_measures(tmp_path):
     assert [row["terms"] for row in rows] == [48, 48, 0]
     assert all(f"{row['ms_per_step']:.4f}" in done.stdout for row in rows)
     assert all(f"{row['us_per_term']:.3f}" in done.stdout for row in rows[:2])
+
+
+def test_particles_are_integers():
+    force = TabulatedBondedForce("bonds")
+    table = force.addTable(0.1, 0.3, np.zeros(4))
+    for wrong in ([0, 0.9], [0, True], [0, None]):
+        with pytest.raises(TypeError, match=r"particles\[1\] is .*; give integers"):
+            force.addTerm(wrong, table)
+    with pytest.raises(TypeError):
+        force.addTerm([0, 1], 0.5)
+    assert force.getNumTerms() == 0
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_a_context_keeps_what_it_was_made_with(platform):
+    """Also whether distances are those of the minimum image: the box is shorter than the bond."""
+    force = TabulatedBondedForce("bonds")
+    lengths = np.linspace(0.1, 2.0, 50)
+    table = force.addTable(0.1, 2.0, 100 * (lengths - 0.5) ** 2)
+    force.addTerm([0, 1], table)
+    force.setUsesPeriodicBoundaryConditions(True)
+    system = system_of(force, beads=2, box=np.diag([1.5] * 3))
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName(platform))
+    context.setPositions([[0, 0, 0], [1.0, 0, 0]])
+    before = energy_and_forces(context)[0]
+    assert before == pytest.approx(0.0, abs=1e-3)
+    force.setUsesPeriodicBoundaryConditions(False)
+    force.setTableParameters(table, 0.1, 2.0, np.linspace(0, 100, 50))
+    assert energy_and_forces(context)[0] == pytest.approx(before, abs=1e-6)
+
+
+def test_a_force_whose_system_is_gone_says_so():
+    force = TabulatedBondedForce("angles")
+    system = system_of(force, beads=3)
+    again = TabulatedBondedForce.of(system.getForce(0))
+    del system
+    for use in (force.getKind, again.getNumTables, again.getName, lambda: copy.copy(force)):
+        with pytest.raises(openmm.OpenMMException, match="TabulatedBondedForce: this force exists no more"):
+            use()

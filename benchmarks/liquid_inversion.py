@@ -15,7 +15,6 @@ A repeated command goes on where it was. The references, 216 molecules each, are
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,7 +136,7 @@ LIQUIDS = {
 
 
 def mapping_of(groups: dict[str, list[int]], topology: app.Topology, masses: np.ndarray) -> Mapping:
-    """Beads at the centres of mass of groups of atoms in each molecule, with the masses of the System."""
+    """Beads at the centres of mass of groups of atoms in each molecule; the masses are those of united atoms."""
     size = sum(map(len, groups.values()))
     matrix = np.zeros((len(masses) // size * len(groups), len(masses)))
     for bead, row in enumerate(matrix):
@@ -176,9 +175,7 @@ def reference(name: str, directory: Path, threads: int) -> dict[str, Path]:
 
 def invert(study: str, file: Path, directory: Path, threads: int) -> dict:
     """Invert with the default settings; peaks of g(r), the reference's and the beads'."""
-    start = time.perf_counter()
     result = BoltzmannInversion().fit(file, directory / study, threads=threads)
-    seconds = time.perf_counter() - start
     distributions(result).savefig(directory / f"{study}.distributions.png", dpi=120)
     convergence(result).savefig(directory / f"{study}.convergence.png", dpi=120)
     peaks = {
@@ -194,7 +191,6 @@ def invert(study: str, file: Path, directory: Path, threads: int) -> dict:
     cutoff = round(float(result.coordinates[-1].edges[-1]), 3)
     return {
         "study": study,
-        "seconds": round(seconds, 1),
         "cutoff": cutoff,
         "peaks": peaks,
         "by iteration": steps,

@@ -144,9 +144,10 @@ class BoltzmannInversion:
                 "the largest and the mean difference of g(r) that are tolerated must be positive; got "
                 f"{largest_difference} and {mean_difference}"
             )
-        if not duration > 0 or not interval > 0 or not time_step > 0:
+        if not interval > 0 or not time_step > 0 or not duration >= 1.5 * interval:
             raise ValueError(
-                f"duration, interval and time step must be positive; got {duration}, {interval} and {time_step} ps"
+                "interval and time step must be positive, and the duration two intervals or more, since noise is known "
+                f"from the differences of frames; got {interval}, {time_step} and {duration} ps"
             )
         self.potential = potential
         self.coordinates = None if coordinates is None else [kind for kind in KINDS if kind in coordinates]
@@ -216,8 +217,11 @@ class BoltzmannInversion:
                 sources, self.potential, self.coordinates, self.cutoff, self.settings["bins"], self.settings["achiral"]
             )
             replicas = self.replicas or int(np.clip(_BEADS // len(reference.types), 2, _REPLICAS))
-            if replicas > reference.frames:
-                raise ValueError(f"{replicas} replicas need as many frames to start from; there are {reference.frames}")
+            if reference.frames < max(replicas, 2):
+                raise ValueError(
+                    f"{replicas} replicas need as many frames to start from, and noise 2 to be known from; there are "
+                    f"{reference.frames}"
+                )
             reference.measure(progress)
             reference.check_time_step(self.settings["time_step"])
             inputs = {

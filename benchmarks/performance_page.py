@@ -138,7 +138,8 @@ def roofline_section() -> list[str]:
     lines = [
         "## Kernels and their ceilings",
         "",
-        "`python benchmarks/roofline.py`; its docstring says how it is read.",
+        "`python benchmarks/roofline.py`; its docstring says how it is read. Shares above 100 % are possible: the",
+        "ceiling of the cache is that of a copy beyond the first level, and other work on the machine lowers ceilings.",
         "",
     ]
     for path in sorted(RESULTS.glob("roofline*.json")):
@@ -154,7 +155,8 @@ def roofline_section() -> list[str]:
         units = {"operations": "Gflop/s", "memory": "GB/s from memory", "cache": "GB/s from the cache"}
         stated = ", ".join(f"{ceilings[name] / 1e9:.3g} {unit}" for name, unit in units.items())
         choice = "".join(f" {name[0].upper()}{name[1:]}: {value}." for name, value in result["choice"].items())
-        lines += [f"{about(result)}{choice} Ceilings: {stated}.", ""]
+        load = f" Load of the machine before: {result['load']:.1f}."
+        lines += [f"{about(result)}{choice}{load} Ceilings: {stated}.", ""]
         lines += table(["network", "kernel", "ms", "at the ceiling (ms)", "which", "share"], cells)
     return lines
 

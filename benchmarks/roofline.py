@@ -29,8 +29,8 @@ from tqdm import tqdm
 
 from openmmcg import CGForce, _openmmcg
 
-CPU_MATRIX, GPU_MATRIX = 1024, 4096
-MEASUREMENTS = 7  # of which the best counts
+CPU_MATRIX, GPU_MATRIX = 512, 4096
+MEASUREMENTS = 30  # of which the best counts; short ones, between which other processes can have their turn
 LARGE, CPU_CACHE, GPU_CACHE = 2**28, 2**18, 2**23  # bytes
 
 
@@ -84,7 +84,7 @@ def ceilings(platform: str) -> dict[str, float]:
     def copy_speed(size: int) -> float:
         source = torch.ones(size // 4, device=device)
         target = torch.empty_like(source)
-        return 2 * size / best_time(lambda: target.copy_(source), wait, max(1, LARGE // size // 4))
+        return 2 * size / best_time(lambda: target.copy_(source), wait, max(1, LARGE // size // 32))
 
     matrix = torch.ones(rows, rows, device=device)
     product = torch.empty_like(matrix)
@@ -95,7 +95,7 @@ def ceilings(platform: str) -> dict[str, float]:
         else:
             multiply_by_openblas(rows, matrix.data_ptr(), product.data_ptr())
 
-    operations = 2 * rows**3 / best_time(multiply, wait, 4)
+    operations = 2 * rows**3 / best_time(multiply, wait, 1)
     return {"operations": operations, "memory": copy_speed(LARGE), "cache": copy_speed(cache)}
 
 
@@ -142,19 +142,21 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=2)
     parser.add_argument("--platform", default="CPU")
     parser.add_argument("--precision", default="single", help="of a GPU platform")
-    parser.add_argument("--repeats", type=int, default=5, help="evaluations in a measurement")
+    parser.add_argument("--repeats", type=int, help="evaluations in a measurement; by default 1 on a CPU, 5 on a GPU")
     parser.add_argument("--json", help="where to write the rows")
     arguments = parser.parse_args()
+    arguments.repeats = arguments.repeats or (1 if arguments.platform == "CPU" else 5)
     if any(name in os.environ for name in FOREIGN):  # OpenBLAS has read them already
         os.execve(
             sys.executable, [sys.executable, *sys.argv], {k: v for k, v in os.environ.items() if k not in FOREIGN}
         )
+    load = os.getloadavg()[0]
     with cores_awake():
         ceiling = ceilings(arguments.platform)
         rows = [row for network in tqdm(arguments.network, unit="network") for row in measure(network, arguments)]
     if arguments.json:
         about = {"machine": machine(arguments.platform), "versions": versions(), "ceilings": ceiling}
-        about["choice"] = kernel_choice(arguments.platform)
+        about |= {"choice": kernel_choice(arguments.platform), "load": load}
         with open(arguments.json, "w") as file:
             json.dump({**about, "rows": rows}, file, indent=1)
     print(machine(arguments.platform))

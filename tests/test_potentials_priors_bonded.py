@@ -77,8 +77,8 @@ def test_prior_forces_are_the_negative_gradient(positions):
         assert forces[bead, axis] == pytest.approx((ends[1] - ends[0]) / (2 * step), rel=1e-5, abs=1e-5)
 
 
-@pytest.fixture
-def trajectory(tmp_path):
+@pytest.fixture(scope="module")
+def trajectory(tmp_path_factory):
     """A chain of three beads with Gaussian bonds and a Gaussian angle, and a fourth whose dihedral has two wells."""
     random = np.random.default_rng(0)
     frames = 4000
@@ -88,7 +88,7 @@ def trajectory(tmp_path):
     turns = random.uniform(-np.pi, np.pi, 20 * frames)
     kept = turns[random.uniform(size=len(turns)) < np.exp(-3 * (1 + np.cos(2 * turns - 0.8)) / KT)][:frames]
     assert len(kept) == frames
-    path = tmp_path / "chain.h5md"
+    path = tmp_path_factory.mktemp("chain") / "chain.h5md"
     particles = {"names": list("ABCD"), "types": [0, 1, 2, 3], "type_names": list("ABCD"), "masses": [12.0] * 4}
     options = {"temperature": 300.0, "forces": False, "periodic": False, "bonds": [(0, 1), (1, 2), (2, 3)]}
     with FrameWriter(path, **particles, **options) as writer:
@@ -128,7 +128,7 @@ def test_a_fourier_series_recovers_the_potential_of_a_dihedral(trajectory):
     assert max(series[1][1], series[3][1]) < 0.25
 
 
-def test_the_fourth_bead_that_does_not_move_has_no_stiffness(tmp_path, trajectory):
+def test_the_fourth_bead_that_does_not_move_has_no_stiffness(trajectory):
     with Frames(trajectory) as frames:
         fixed = frames.select([0, 0, 0])
         with pytest.raises(ValueError, match="do not vary"):

@@ -30,7 +30,7 @@ _HYDROGEN_BOND = 0.29  # nm, from N to O
 _Atom = tuple[int, str]
 _Torsion = tuple[_Atom, _Atom, _Atom, _Atom]
 
-_CAPPED_ALANINE = "CC(=O)N[CH](C)C(=O)NC"
+_CAPPED_ALANINE = "CC(=O)N[C@@H](C)C(=O)NC"
 _CAPPED_ALANINE_RESIDUES = {"ACE": ("CH3", "C", "O"), "ALA": ("N", "CA", "CB", "C", "O"), "NME": ("N", "C")}
 
 _CHIGNOLIN = "YYDPETGTWY"

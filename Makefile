@@ -8,7 +8,7 @@ test test-all: export OMP_NUM_THREADS = 1
 test test-all: export OPENMM_CPU_THREADS = 1
 test test-all: export POCL_CACHE_DIR = $(CURDIR)/build/pocl-cache
 test: export POCL_EXTRA_BUILD_FLAGS = -cl-opt-disable
-PYTEST = .venv/bin/python -m pytest -q --durations=15 --numprocesses $(WORKERS) --dist worksteal
+PYTEST = .venv/bin/python -m pytest -q --durations=15 --numprocesses $(WORKERS) --dist loadfile
 
 .PHONY: demo test test-all lint setup clean
 demo: setup

@@ -135,7 +135,7 @@ def plain_rows(training, test, held_out: slice, seed: int, about: dict) -> list[
     values, energies = features(training[0]), training[1]
     trained = np.ones(len(energies), bool)
     trained[held_out] = False
-    mean, scale, (offset, unit) = standardisation(values[trained], energies[trained])
+    mean, scale, (offset, unit) = standardisation(features, values[trained], energies[trained])
     begin = time.perf_counter()
     network = plain_network((values - mean) / scale, (energies - offset) / unit, held_out, seed)
     seconds = time.perf_counter() - begin

@@ -374,6 +374,7 @@ def test_predictions_of_something_else_are_not_mixed_in(trajectory, tmp_path):
             run.step(10)
 
 
+@pytest.mark.slow
 def test_the_benchmark_writes_what_it_prints(tmp_path):
     program = Path(__file__).resolve().parents[1] / "benchmarks" / "electronic_reporter.py"
     options = ["--inducing-points", "20", "--members", "1", "--reports", "3", "--json", "rows.json"]

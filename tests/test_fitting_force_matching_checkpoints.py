@@ -114,7 +114,7 @@ def test_damaged_checkpoints_are_named(path, tmp_path):
 def test_a_damaged_result_is_named_and_made_anew_without_training(name, path, whole, tmp_path):
     fit(WORK, path, tmp_path)
     (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:100])
-    with pytest.raises(ValueError, match=f"{name}' is truncated or .* remove it|{name} is damaged.* remove it"):
+    with pytest.raises(ValueError, match=f"{name}'? is damaged.* remove it"):
         fit(WORK, path, tmp_path)
     (tmp_path / name).unlink()
     assert_equal(fit(WORK, path, tmp_path), whole)

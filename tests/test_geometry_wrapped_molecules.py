@@ -10,7 +10,7 @@ from openmm import app, unit
 
 from openmmcg.analysis import angles, dihedrals, distances
 from openmmcg.electronic import ElectronicReporter, predict_trajectory
-from openmmcg.fitting.boltzmann_inversion.distributions import count, count_covariance, find_coordinates
+from openmmcg.fitting.boltzmann_inversion.distributions import count, find_coordinates
 from openmmcg.frames import Frames, write_frames
 from openmmcg.geometry import bonded_terms, make_whole
 from openmmcg.geometry.minimum_image import check_boxes, minimum_image
@@ -161,11 +161,11 @@ def test_distributions_of_wrapped_frames_are_those_of_whole_ones(both):
     again = find_coordinates([wrapped], ("bonds", "angles", "dihedrals", "pairs"), 20, 0.9)
     for first, second in zip(coordinates, again, strict=True):
         np.testing.assert_allclose(first.edges, second.edges, atol=1e-5)
-    for first, second in zip(count([whole], coordinates), count([wrapped], coordinates), strict=True):
+    for first, second in zip(*(count([frames], coordinates).histograms for frames in both), strict=True):
         assert abs(first - second).sum() <= 6  # values on the edge of a bin, rounded
     bonded = coordinates[:-3]
     chosen = np.ones(sum(len(coordinate.centers) for coordinate in bonded), bool)
-    for first, second in zip(*(count_covariance([frames], bonded, chosen) for frames in both), strict=True):
+    for first, second in zip(*(count([frames], bonded).covariance(chosen) for frames in both), strict=True):
         np.testing.assert_allclose(first, second, atol=0.02)
 
 

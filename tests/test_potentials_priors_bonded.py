@@ -131,7 +131,7 @@ def test_a_fourier_series_recovers_the_potential_of_a_dihedral(trajectory):
     assert max(series[1][1], series[3][1]) < 0.25
 
 
-def test_the_fourth_bead_that_does_not_move_has_no_stiffness(tmp_path, trajectory):
+def test_the_fourth_bead_that_does_not_move_has_no_stiffness(trajectory):
     with Frames(trajectory) as frames:
         fixed = frames.select([0, 0, 0])
         with pytest.raises(ValueError, match="do not vary"):

@@ -30,28 +30,29 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-FORCES = ("forces_cg_force", "potentials_compiled")
+FORCES = ("forces_kernel_sets", "forces_coinciding_beads", "forces_cg_force", "potentials_compiled")
 DEVICE = ("forces_gpu_engine", "forces_cg_force", "simulation_replicas", "forces_torchscript_on_device")
-RUNS = ("simulation_run*", "reference_sampling*")
+RUNS = ("simulation_run*", "state_of_runs", "reference_sampling*")
 
 # Sources, and the tests that belong to them: the names of files, the quickest first.
 TESTS: dict[str, tuple[str, ...]] = {
+    "python/openmmcg/state/*.py": ("state", "state_of_runs", "state_of_files"),
     "python/openmmcg/simulation/resumable/*.py": RUNS,
-    "python/openmmcg/simulation/run.py": ("simulation_run*",),
+    "python/openmmcg/simulation/run.py": ("simulation_run*", "state_of_runs"),
     "python/openmmcg/simulation/context.py": ("simulation_*",),
     "python/openmmcg/simulation/minimise.py": ("simulation_*",),
     "python/openmmcg/simulation/replicas.py": ("simulation_*",),
     "python/openmmcg/fitting/*.py": ("fitting_*",),
-    "python/openmmcg/fitting/force_matching/*.py": ("fitting_force_matching*",),
-    "python/openmmcg/fitting/boltzmann_inversion/[!f]*.py": ("fitting_boltzmann_inversion*",),  # not the figures
-    "python/openmmcg/frames/*.py": ("frames*",),
-    "python/openmmcg/geometry/*.py": ("geometry_*", "potentials_contract"),
+    "python/openmmcg/fitting/force_matching/*.py": ("state_of_force_matching", "fitting_force_matching*"),
+    "python/openmmcg/fitting/boltzmann_inversion/[!f]*.py": ("fitting_boltzmann_inversion*", "state_of_inversion"),  # not the figures
+    "python/openmmcg/frames/*.py": ("frames*", "state_of_files"),
+    "python/openmmcg/geometry/*.py": ("geometry_*", "mapping", "potentials_contract"),
     "cpp/network/*.cpp": FORCES,
     "cpp/neighbors/*.cpp": (*FORCES, "simulation_replicas"),
     "cpp/neighbors/P*.h": (*FORCES, "simulation_replicas"),
     "cpp/bonded/*.cpp": ("forces_tabulated_bonded_force", "potentials_tabulated"),
     "cpp/bonded/[!T]*.h": ("forces_tabulated_bonded_force", "potentials_tabulated"),  # those with code
-    "cpp/force/*.cpp": ("forces_cg_force", "forces_torchscript", "simulation_replicas"),
+    "cpp/force/*.cpp": ("forces_state", "forces_cg_force", "forces_torchscript", "simulation_replicas"),
     "cuda/kernels/*.cc": DEVICE,
     "cuda/Device*.cpp": DEVICE,
 }

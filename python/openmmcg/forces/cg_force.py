@@ -260,7 +260,7 @@ class CGForce(PluginForce):
         return _openmmcg.get_energy_parameter_derivatives(self._number)
 
     def addEnergyParameterDerivative(self, name: str) -> None:
-        """Ask for dE/d(name) in ``State.getEnergyParameterDerivatives()`` (TorchScript engine; Reference and CPU)."""
+        """Ask for dE/d(name) in ``State.getEnergyParameterDerivatives()`` (TorchScript engine)."""
         _openmmcg.add_energy_parameter_derivative(self._number, name)
 
     def updateParametersInContext(self, context: openmm.Context) -> None:

@@ -44,7 +44,8 @@ TESTS: dict[str, tuple[str, ...]] = {
     "python/openmmcg/simulation/replicas.py": ("simulation_*",),
     "python/openmmcg/fitting/*.py": ("fitting_*",),
     "python/openmmcg/fitting/force_matching/*.py": ("state_of_force_matching", "fitting_force_matching*"),
-    "python/openmmcg/fitting/boltzmann_inversion/[!f]*.py": ("fitting_boltzmann_inversion*", "state_of_inversion"),  # not the figures
+    # not the figures
+    "python/openmmcg/fitting/boltzmann_inversion/[!f]*.py": ("fitting_boltzmann_inversion*", "state_of_inversion"),
     "python/openmmcg/frames/*.py": ("frames*", "state_of_files"),
     "python/openmmcg/geometry/*.py": ("geometry_*", "mapping", "potentials_contract"),
     "cpp/network/*.cpp": FORCES,

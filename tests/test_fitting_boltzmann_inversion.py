@@ -316,6 +316,7 @@ def test_a_correction_keeps_what_the_potential_was(liquid, tmp_path):
         ({"replicas": 0}, "replicas from 1 on"),
         ({"damping": 1.5}, "damping above 0 and up to 1"),
         ({"tolerance": 0.0}, "tolerance between 0 and 1"),
+        ({"tolerance": 1.0}, "tolerance between 0 and 1"),
         ({"duration": 0.2, "interval": 0.2}, "duration two intervals or more"),
         ({"interval": 0.0}, "must be positive"),
         ({"largest_difference": 0.0}, "that are tolerated must be positive"),

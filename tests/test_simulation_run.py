@@ -150,6 +150,7 @@ def test_frames_come_at_every_interval_with_names_types_and_masses(tmp_path):
         assert frames.masses.tolist() == [18.0, 18.0, 18.0]
         assert frames.temperature == 300
         assert frames.boxes is None
+        assert not frames.has_forces
     assert result.nanoseconds_per_day == pytest.approx(0.002e-3 * 86400e3 / result.milliseconds_per_step)
     assert result.path == tmp_path / "trap.h5"
 

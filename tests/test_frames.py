@@ -101,6 +101,14 @@ def test_without_box_and_forces(path):
             frames.forces  # noqa: B018
 
 
+def test_files_name_the_versions_that_they_follow(path):
+    """H5MD 1.1 and version 1.0 of its module of units, de Buyl et al., Comput. Phys. Commun. 185, 1546 (2014)."""
+    write(path, 1)
+    with h5py.File(path) as file:
+        assert file["h5md"].attrs["version"].tolist() == [1, 1]
+        assert file["h5md/modules/units"].attrs["version"].tolist() == [1, 0]
+
+
 def test_mdanalysis_reads_our_files_in_its_units(path):
     universe = pytest.importorskip("MDAnalysis").Universe
     write(path, 3)

@@ -127,21 +127,22 @@ def test_a_training_that_learns_says_how_much(tmp_path):
     assert result.errors.gain_error < 0.3 * result.errors.gain
 
 
-def test_the_error_of_the_gain_is_that_of_its_mean_over_frames(tmp_path):
+@pytest.mark.parametrize("number", [2, FRAMES])
+def test_the_error_of_the_gain_is_that_of_its_mean_over_frames(tmp_path, number):
     from openmmcg.fitting.force_matching.data import ForceDataset
     from openmmcg.fitting.force_matching.force_errors import measure_errors
     from openmmcg.fitting.force_matching.forces import network_forces
 
     network = SHORT.matching().network
     with Frames(write(SHORT, tmp_path)) as frames:
-        data = ForceDataset(frames, range(FRAMES), 0.6, progress=False)
+        data = ForceDataset(frames, range(number), 0.6, progress=False)
     gains = [
         float((data[i].forces ** 2 - (data[i].forces - network_forces(network, data[i], exact=True)) ** 2).mean())
-        for i in range(FRAMES)
+        for i in range(number)
     ]
     errors = measure_errors(network, data)
     assert errors.gain == pytest.approx(np.mean(gains), rel=1e-4)
-    assert errors.gain_error == pytest.approx(np.std(gains, ddof=1) / FRAMES**0.5, rel=1e-4)
+    assert errors.gain_error == pytest.approx(np.std(gains, ddof=1) / number**0.5, rel=1e-4)
     joined = ForceErrors.combine([errors, errors])
     assert joined.gain_error == pytest.approx(errors.gain_error / 2**0.5)
 

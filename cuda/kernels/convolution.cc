@@ -19,7 +19,7 @@ KERNEL void BOUNDS(CONVOLUTION_THREADS, 6) convolve$NAME$(int capacity, GLOBAL r
         for (int d = 0; d < $OUT_COMPONENTS$; d++)
             sum[d] = $ZERO$;
         const int end = i*capacity+edgeCounts[i];
-#pragma unroll 4
+        UNROLL_EDGES
         for (int e = i*capacity; e < end; e++) {
             const real4 edge = edges[e];
             const int row = $ROW$(neighbors[e]);
@@ -67,7 +67,7 @@ KERNEL void BOUNDS(CONVOLUTION_THREADS, 6) convolveAdjoint$NAME$(int capacity, G
             for (int d = 0; d < $OUT_COMPONENTS$; d++)
                 gi[d] = yGradient[(i*$OUT_COMPONENTS$+d)*$COLUMNS$+column];
             const int end = i*capacity+edgeCounts[i];
-#pragma unroll 4
+            UNROLL_EDGES
             for (int e = i*capacity; e < end; e++) {
                 const real4 edge = edges[e];
                 const int j = neighbors[e], row = $ROW$(j);

@@ -2,10 +2,13 @@
 
 // CUDA's compiler needs to know for how many threads and blocks at a time the registers must suffice: left alone it spares
 // them, and waits for one load before it issues the next.
+// Loops over edges are unrolled for the same reason; compilers for CPUs cannot, and would warn.
 #ifdef __CUDA_ARCH__
 #define BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
+#define UNROLL_EDGES _Pragma("unroll 4")
 #else
 #define BOUNDS(threads, blocks)
+#define UNROLL_EDGES
 #endif
 
 #define TOTAL1(v) (v)

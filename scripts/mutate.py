@@ -269,10 +269,13 @@ def relative_glob(pattern: str) -> list[Path]:
 class Workshop:
     """A copy of the sources and of the environment, in which one mutant at a time is tried."""
 
+    #: How long tests take without any change, and a lock for whoever measures it first.
+    seconds: dict[tuple[str, ...], float] = {}
+    measuring = threading.Lock()
+
     def __init__(self, directory: Path) -> None:
         self.directory, self.tree, self.environment = directory, directory / "tree", directory / "venv"
         self.python = self.environment / "bin" / "python"
-        self.seconds: dict[tuple[str, ...], float] = {}
         self.built = False  # whether what is installed was compiled of a mutant
         if self.environment.exists():
             shutil.rmtree(self.environment)
@@ -305,6 +308,7 @@ class Workshop:
             "OMP_NUM_THREADS": "1",
             "OPENMM_CPU_THREADS": "1",
             "POCL_CACHE_DIR": str(self.directory / "pocl"),
+            "POCL_EXTRA_BUILD_FLAGS": "-cl-opt-disable",  # as `make test` does
             "PYTHONDONTWRITEBYTECODE": "1",
         }
         process = subprocess.Popen(
@@ -348,14 +352,15 @@ class Workshop:
     def try_out(self, mutant: Mutant) -> dict[str, object]:
         tests = tests_of(mutant.file)
         key = tuple(tests)
-        if key not in self.seconds:
-            if self.built:
-                self._install()
-            began = time.monotonic()
-            code, output = self._test(tests)
-            if code != 0:
-                return {"outcome": "tests fail without it", "output": output[-2000:]}
-            self.seconds[key] = time.monotonic() - began
+        with self.measuring:
+            if key not in self.seconds:
+                if self.built:
+                    self._install()
+                began = time.monotonic()
+                code, output = self._test(tests)
+                if code != 0:
+                    return {"outcome": "tests fail without it", "output": output[-2000:]}
+                self.seconds[key] = time.monotonic() - began
         began = time.monotonic()
         original = (self.tree / mutant.file).read_bytes()
         try:

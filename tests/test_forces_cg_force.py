@@ -10,6 +10,7 @@ import openmm
 import pytest
 from conftest import (
     CASES,
+    GPU_PLATFORMS,
     difference,
     energy_and_forces,
     exact,
@@ -423,6 +424,9 @@ def test_massless_beads_stay_and_virtual_sites_pass_their_force_on(case, engine,
     assert np.allclose(moved[7], 0.3 * moved[1] + 0.7 * moved[2], atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=[pytest.mark.slow] * (c.platform in GPU_PLATFORMS), id=str(c)) for c in CASES]
+)
 @pytest.mark.parametrize("network", KINDS)
 def test_energy_is_conserved(case, network):
     potential = random_potential(network=network)

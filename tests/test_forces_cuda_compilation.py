@@ -28,10 +28,13 @@ def has_cuda_platform():
     return (Path(version.openmm_library_path) / "plugins" / "libOpenMMCUDA.so").exists()
 
 
-pytestmark = pytest.mark.skipif(
-    not (nvrtc_folder() and has_cuda_platform()),
-    reason="needs OpenMM's CUDA platform and NVRTC: pip install --no-deps OpenMM-CUDA-13 nvidia-cuda-nvrtc",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (nvrtc_folder() and has_cuda_platform()),
+        reason="needs OpenMM's CUDA platform and NVRTC: pip install --no-deps OpenMM-CUDA-13 nvidia-cuda-nvrtc",
+    ),
+]
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,9 @@
 """What modules of other packages are wrapped in to follow the neighbor-list contract, of scriptable parts."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,9 @@ from torch import Tensor, nn
 from openmmcg.geometry.cells import near_pairs
 from openmmcg.model_file import BeadType, finite_or_null, to_bytes
 from openmmcg.potentials.contract import script
-from openmmcg.potentials.external.units import energy_in_kilojoule_per_mole, length_in_nm
 from openmmcg.potentials.potential import CGPotential
 from openmmcg.potentials.priors import Prior, to_xml
+from openmmcg.state import reading
 
 
 def near_origin(positions: Tensor, box: Tensor) -> Tensor:
@@ -161,6 +163,36 @@ def check_names(names: Sequence[str], masses: Mapping[str, float] | float, what:
             f"masses={{{', '.join(f'{name!r}: …' for name in names)}}}"
         )
     return [BeadType(name, float(masses[name])) for name in names]
+
+
+def existing(path: str | os.PathLike[str]) -> Path:
+    """A path with ``~`` expanded.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    """
+    expanded = Path(path).expanduser()
+    if not expanded.is_file():
+        raise FileNotFoundError(f"there is no file {expanded}")
+    return expanded
+
+
+def load_scripted(
+    path: str | os.PathLike[str], kind: str, extras: dict[str, Any] | None = None
+) -> torch.jit.ScriptModule:
+    """The TorchScript module in a file, whose entries by the names in ``extras`` are put there as bytes.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        It is damaged, or of another kind.
+    """
+    with reading(file := existing(path), kind):
+        return torch.jit.load(file, _extra_files=extras, map_location="cpu")
 
 
 def _try_out(module: torch.jit.ScriptModule, types: int, cutoff: float, outputs_forces: bool, what: str) -> None:

@@ -2,17 +2,15 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from openmmcg.potentials.external.adapter import Adapter, both_directions, check_names, make_potential
+from openmmcg.potentials.external.adapter import Adapter, both_directions, check_names, load_scripted, make_potential
 from openmmcg.potentials.external.units import energy_in_kilojoule_per_mole, length_in_nm
 from openmmcg.potentials.potential import CGPotential
 from openmmcg.potentials.priors import Prior
-from openmmcg.state import reading
 
 
 def padded_neighbors(rows: Tensor, beads: int) -> Tensor:
@@ -83,16 +81,14 @@ def from_deepmd(
 
     Notes
     -----
-    Cutoff and names of types are read from the model. DeePMD-kit itself is needed only where the model uses operators of
-    its library: then import ``deepmd.pt`` before loading and running it.
+    Cutoff and names of types are read from the model. DeePMD-kit itself is needed only where the model uses operators
+    of its library: then import ``deepmd.pt`` before loading and running it.
     """
     what = f"the DeePMD model {model if isinstance(model, (str, os.PathLike)) else type(model).__name__}"
     module: Any = model
     if isinstance(model, (str, os.PathLike)):
-        extra = {"data_modifier.pth": ""}
-        path = Path(model).expanduser()
-        with reading(path, "a frozen model of DeePMD-kit's PyTorch backend"):
-            module = torch.jit.load(path, _extra_files=extra, map_location="cpu")
+        extra: dict[str, Any] = {"data_modifier.pth": ""}
+        module = load_scripted(model, "a frozen model of DeePMD-kit's PyTorch backend", extra)
         if extra["data_modifier.pth"]:
             raise ValueError(f"{what} modifies its data, which is not known here")
     if not hasattr(module, "forward_lower") or not hasattr(module, "get_type_map"):

@@ -3,14 +3,13 @@
 import copy
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from openmmcg.model_file import BeadType
-from openmmcg.potentials.external.adapter import Adapter, both_directions, make_potential
+from openmmcg.potentials.external.adapter import Adapter, both_directions, existing, make_potential
 from openmmcg.potentials.external.units import energy_in_kilojoule_per_mole, length_in_nm
 from openmmcg.potentials.potential import CGPotential
 from openmmcg.potentials.priors import Prior
@@ -88,7 +87,7 @@ def from_mace(
     try:
         from e3nn.util.jit import compile
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{what} needs the package mace-torch: pip install mace-torch", name=error.name) from None
+        raise ModuleNotFoundError(f"{what} needs its package: pip install mace-torch", name=error.name) from None
     module: Any = copy.deepcopy(_load(model)).cpu().eval()
     numbers = [int(number) for number in module.atomic_numbers]
     if len(types) != len(bead_types) or not set(types) <= set(numbers):
@@ -125,6 +124,5 @@ def from_mace(
 def _load(model: str | os.PathLike[str] | nn.Module) -> nn.Module:
     if isinstance(model, nn.Module):
         return model
-    path = Path(model).expanduser()
-    with reading(path, "a model of MACE"):
+    with reading(path := existing(model), "a model of MACE"):
         return torch.load(path, map_location="cpu", weights_only=False)

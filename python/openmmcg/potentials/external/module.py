@@ -3,7 +3,6 @@
 import copy
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -11,11 +10,10 @@ from torch import Tensor, nn
 
 from openmmcg.model_file import BeadType
 from openmmcg.potentials.contract import script
-from openmmcg.potentials.external.adapter import Adapter, both_directions, cell_shifts, make_potential
+from openmmcg.potentials.external.adapter import Adapter, both_directions, cell_shifts, load_scripted, make_potential
 from openmmcg.potentials.external.units import energy_in_kilojoule_per_mole, length_in_nm
 from openmmcg.potentials.potential import CGPotential
 from openmmcg.potentials.priors import Prior
-from openmmcg.state import reading
 
 _EDGES = ("directed", "undirected")
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -157,10 +155,8 @@ def from_module(
     """
     what = f"the module {type(module).__name__}"
     if isinstance(module, (str, os.PathLike)):
-        path = Path(module).expanduser()
-        what = f"the module in {path}"
-        with reading(path, "a TorchScript module"):
-            module = torch.jit.load(path, map_location="cpu")
+        what = f"the module in {module}"
+        module = load_scripted(module, "a TorchScript module")
     if edges not in _EDGES:
         raise ValueError(f"edges is {edges!r}; choose 'directed', each pair in both directions, or 'undirected'")
     if dtype is not None and dtype not in _DTYPES:
@@ -205,7 +201,7 @@ def _precision(module: nn.Module) -> torch.dtype:
 
 def _check_returned(module: torch.jit.ScriptModule, outputs_forces: bool, what: str) -> None:
     """Say what a module returns, where it is not what was said."""
-    returned = str(module.forward.schema.returns[0].type)
+    returned = str(module.forward.schema.returns[0].type)  # type: ignore[attr-defined]
     expected = "Tuple[Tensor, Tensor]" if outputs_forces else "Tensor"
     if returned != expected:
         hint = {

@@ -2,17 +2,22 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from openmmcg.potentials.external.adapter import Adapter, both_directions, check_names, make_potential
+from openmmcg.potentials.external.adapter import (
+    Adapter,
+    both_directions,
+    check_names,
+    existing,
+    load_scripted,
+    make_potential,
+)
 from openmmcg.potentials.external.units import energy_in_kilojoule_per_mole, length_in_nm
 from openmmcg.potentials.potential import CGPotential
 from openmmcg.potentials.priors import Prior
-from openmmcg.state import reading
 
 
 class NequIPAdapter(Adapter):
@@ -93,17 +98,15 @@ def from_nequip(
 
 def _load(model: str | os.PathLike[str] | nn.Module) -> tuple[nn.Module, dict[str, str]]:
     """The scripted model, and what it says of itself."""
+    module: Any = model
     if isinstance(model, (str, os.PathLike)):
-        path = Path(model).expanduser()
-        if not path.exists():
-            raise FileNotFoundError(f"there is no file {path}")
+        path = existing(model)
         if path.name.endswith(".pt2"):
             raise ValueError(f"{path} is an AOTInductor package; give the checkpoint or the .nequip.zip it was made of")
         if path.suffix == ".pth":
-            extra = {"r_max": "", "type_names": ""}
-            with reading(path, "a NequIP model in TorchScript"):
-                module = torch.jit.load(path, _extra_files=extra, map_location="cpu")
-                return module, {key: bytes(value).decode() for key, value in extra.items()}
+            extra: dict[str, Any] = {"r_max": "", "type_names": ""}
+            module = load_scripted(path, "a NequIP model in TorchScript", extra)
+            return module, {key: bytes(value).decode() for key, value in extra.items()}
         try:
             from nequip.model.saved_models.load_utils import load_saved_model
         except ModuleNotFoundError as error:
@@ -111,9 +114,9 @@ def _load(model: str | os.PathLike[str] | nn.Module) -> tuple[nn.Module, dict[st
                 f"{path} is read by the package nequip: pip install nequip (and nequip-allegro for Allegro)",
                 name=error.name,
             ) from error
-        model = load_saved_model(path)
+        module = load_saved_model(path)
     from e3nn.util.jit import script
 
-    for parameter in model.parameters():
+    for parameter in module.parameters():
         parameter.requires_grad_(False)
-    return script(model.cpu().eval()), dict(model.metadata)  # type: ignore[arg-type]
+    return script(module.cpu().eval()), dict(module.metadata)

@@ -3,7 +3,6 @@
 import copy
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,11 +10,10 @@ from torch import Tensor, nn
 
 from openmmcg.model_file import BeadType
 from openmmcg.potentials.contract import script
-from openmmcg.potentials.external.adapter import Adapter, both_directions, make_potential
+from openmmcg.potentials.external.adapter import Adapter, both_directions, load_scripted, make_potential
 from openmmcg.potentials.external.units import energy_in_kilojoule_per_mole, length_in_nm
 from openmmcg.potentials.potential import CGPotential
 from openmmcg.potentials.priors import Prior
-from openmmcg.state import reading
 
 
 class SchNetPackAdapter(Adapter):
@@ -113,9 +111,7 @@ def from_schnetpack(
 
 def _script(model: str | os.PathLike[str] | nn.Module, what: str) -> torch.jit.ScriptModule:
     if not isinstance(model, nn.Module):
-        path = Path(model).expanduser()
-        with reading(path, "a model that spkdeploy wrote"):
-            return torch.jit.load(path, map_location="cpu")
+        return load_scripted(model, "a model that spkdeploy wrote")
     module: Any = copy.deepcopy(model).cpu().eval()
     # What makes single precision of the positions and double precision of the results cannot be translated, and is not
     # needed.

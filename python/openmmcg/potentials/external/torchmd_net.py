@@ -3,15 +3,14 @@
 import copy
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Final, Optional
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from openmmcg.geometry.scriptable import minimum_image
 from openmmcg.model_file import BeadType
-from openmmcg.potentials.external.adapter import Adapter, make_potential
+from openmmcg.potentials.external.adapter import Adapter, existing, make_potential
 from openmmcg.potentials.external.units import energy_in_kilojoule_per_mole, length_in_nm
 from openmmcg.potentials.networks.primitives import distances_and_directions
 from openmmcg.potentials.potential import CGPotential
@@ -20,7 +19,7 @@ from openmmcg.state import reading
 
 
 class GivenPairs(nn.Module):
-    """Takes the place of ``OptimizedDistance``: the pairs are those of OpenMM's beads, so replicas do not see each other.
+    """Takes the place of ``OptimizedDistance``: its pairs are given, so replicas do not see each other.
 
     Parameters
     ----------
@@ -42,8 +41,8 @@ class GivenPairs(nn.Module):
         self.nearest, self.loop = float(nearest), bool(loop)
 
     def forward(
-        self, positions: Tensor, batch: Optional[Tensor] = None, box: Optional[Tensor] = None
-    ) -> tuple[Tensor, Tensor, Optional[Tensor]]:
+        self, positions: Tensor, batch: Tensor | None = None, box: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Pairs in both directions ``[2, E]``, their distances, and vectors from second to first."""
         rows, columns = self.rows, self.columns
         vectors = minimum_image(positions.index_select(0, rows) - positions.index_select(0, columns), self.box)
@@ -132,7 +131,7 @@ def from_torchmd_net(
         if type(part) is type(search) and name != "representation_model.distance"
     ]
     if others:
-        raise ValueError(f"{what} finds neighbours of its own in {', '.join(others)}, which would not be those of OpenMM")
+        raise ValueError(f"{what} finds neighbours of its own in {', '.join(others)}, so replicas would see each other")
     representation.distance = GivenPairs(search.cutoff_lower, search.loop)
     module.derivative = False  # type: ignore[assignment]
     unit = length_in_nm(length)
@@ -152,9 +151,7 @@ def from_torchmd_net(
 def _load(model: str | os.PathLike[str] | nn.Module) -> nn.Module:
     if isinstance(model, nn.Module):
         return model
-    path = Path(model).expanduser()
-    if not path.exists():
-        raise FileNotFoundError(f"there is no file {path}")
+    path = existing(model)
     try:
         from torchmdnet.models.model import load_model
     except ModuleNotFoundError as error:

@@ -85,6 +85,7 @@ def from_mace(
     """
     what = f"the MACE model {model if isinstance(model, (str, os.PathLike)) else type(model).__name__}"
     try:
+        import mace  # noqa: F401  (before e3nn, whose old files it makes torch read)
         from e3nn.util.jit import compile
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"{what} needs its package: pip install mace-torch", name=error.name) from None

@@ -1,5 +1,5 @@
 # The commands: `make demo` (the whole line on SPC/E water), `make test`, and `make test-all`, which runs the examples,
-# builds the wheel and simulates for longer besides. All do the set-up.
+# builds the wheel, simulates for longer and imports models of other packages besides. All do the set-up.
 export OMP_WAIT_POLICY = PASSIVE
 WORKERS ?= 2
 # A thread for each worker. Kernels that PoCL has compiled once are kept; it compiles them four times as fast as they are
@@ -21,6 +21,7 @@ test:
 
 test-all:
 	scripts/setup.sh --test
+	scripts/setup_external.sh
 	$(MAKE) lint
 	$(PYTEST)
 

@@ -307,7 +307,7 @@ class Broken(torch.nn.Module):
         (Wrong(), {"contract": "plain"}, "sum it to one"),
         (Broken(), {"contract": "plain"}, "could not be evaluated"),
         (SpringsWithForces(), {"contract": "plain"}, "outputs_forces=True"),
-        (Springs(), {"contract": "plain", "outputs_forces": True}, "returns something else"),
+        (Springs(), {"contract": "plain", "outputs_forces": True}, "but returns Tensor"),
         (Springs(), {"cutoff": 0.6}, "takes 1 arguments; the contract 'neighbor-list' passes 5"),
         (Wells(), {"cutoff": 0.6}, "takes 6 arguments"),
     ],

@@ -199,16 +199,15 @@ void TorchScriptModule::readOutput(const torch::jit::IValue& output, int64_t bea
     if (description.outputsForces) {
         if (!output.isTuple() || output.toTupleRef().elements().size() != 2 ||
             !output.toTupleRef().elements()[0].isTensor() || !output.toTupleRef().elements()[1].isTensor())
-            fail("is declared to return (energy, forces), but returns something else");
+            fail("is declared to return (energy, forces), but returns " + output.type()->repr_str());
         energy = output.toTupleRef().elements()[0].toTensor();
         forces = output.toTupleRef().elements()[1].toTensor();
         if (forces.sizes() != torch::IntArrayRef({beads, 3}))
             fail("returns forces of another shape than [N, 3]");
     } else {
         if (!output.isTensor())
-            fail(
-                "must return the energy as one tensor; if it returns (energy, forces), say so with "
-                "outputs_forces=True");
+            fail("must return the energy as one tensor, but returns " + output.type()->repr_str() +
+                 "; if these are energy and forces, say so with outputs_forces=True");
         energy = output.toTensor();
     }
     if (energy.numel() != 1)

@@ -10,10 +10,10 @@ try:
 except PackageNotFoundError:  # run from a source tree
     __version__ = "0+unknown"
 
-__all__ = ["CGForce", "CGPotential", "TabulatedBondedForce", "__version__"]
+__all__ = ["CGForce", "CGPotential", "TabulatedBondedForce", "__version__", "external"]
 
 if TYPE_CHECKING:
-    from openmmcg.potentials import CGPotential
+    from openmmcg.potentials import CGPotential, external
 else:
 
     def __getattr__(name: str) -> Any:
@@ -22,4 +22,8 @@ else:
             from openmmcg.potentials import CGPotential
 
             return CGPotential
+        if name == "external":
+            from openmmcg.potentials import external
+
+            return external
         raise AttributeError(f"module 'openmmcg' has no attribute '{name}'")

@@ -205,9 +205,19 @@ def describe_module(
 
     Raises
     ------
+    TypeError
+        Where the module is no ScriptModule.
     ValueError
         Where the arguments do not go together.
     """
+    with optional_imports():
+        import torch
+
+    if not isinstance(module, torch.jit.ScriptModule):
+        raise TypeError(
+            f"a model is a file, its bytes or a ScriptModule, not a {type(module).__name__}"
+            + ("; translate it: torch.jit.script(module)" if isinstance(module, torch.nn.Module) else "")
+        )
     if contract not in ("neighbor-list", "plain"):
         raise ValueError(f"there is no contract '{contract}'; choose 'neighbor-list' or 'plain'")
     if contract == "neighbor-list" and not (cutoff is not None and cutoff > 0):

@@ -123,7 +123,7 @@ def script_and_compile(network: nn.Module) -> tuple[torch.jit.ScriptModule, tupl
     check_cutoff(network)
     network = copy.deepcopy(network).to("cpu", torch.float32).eval()
     compiled = compile_network(network) if isinstance(network, FilterConvolutionNetwork) else None
-    scripted = _script(supply_pairs(network), f"the network {type(network).__name__}")
+    scripted = script(supply_pairs(network), f"the network {type(network).__name__}")
     for dtype in (torch.float32, torch.float64):
         with torch.no_grad():  # else the copies of parameters would be results of an operation
             copied = copy.deepcopy(scripted.network).to(dtype)
@@ -150,7 +150,14 @@ def check_cutoff(network: nn.Module) -> None:
         )
 
 
-def _script(module: nn.Module, what: str) -> torch.jit.ScriptModule:
+def script(module: nn.Module, what: str) -> torch.jit.ScriptModule:
+    """A module in TorchScript.
+
+    Raises
+    ------
+    ValueError
+        It cannot be; ``what`` is what the error calls it.
+    """
     try:
         return torch.jit.script(module)
     except Exception as error:

@@ -251,8 +251,24 @@ class CGPotential:
 
     @property
     def network(self) -> torch.jit.ScriptModule:
-        """The network as it is in the file, scripted; needs torch."""
+        """The network as it is in the file, scripted; needs torch.
+
+        Raises
+        ------
+        ValueError
+            The potential has no network, or a module of another package (`openmmcg.potentials.external`) in its place.
+        """
+        if self.is_external:
+            raise ValueError(
+                f"{self._file.source} holds a module of another package, which takes positions, and no network of "
+                "displacements; use its module"
+            )
         return self.module.network  # type: ignore[return-value]
+
+    @property
+    def is_external(self) -> bool:
+        """Whether there is a module of another package, see `openmmcg.potentials.external`; needs torch."""
+        return self.has_network and not hasattr(self.module, "network")
 
     def compile(self) -> tuple[str, bytes] | None:
         """The compiled network, JSON and numbers, see *The compiled network* in ``docs/design.md``.

@@ -331,8 +331,11 @@ def _check_folder(folder: Path) -> None:
 
 def _content(potential: CGPotential) -> dict[str, Any]:
     """All of a potential that its energies depend on."""
+    network = None
+    if potential.has_network:
+        network = potential.module if potential.is_external else potential.network
     return {
-        "network": potential.network if potential.has_network else None,
+        "network": network,
         "priors": potential.prior_templates,
         "bead types": {kind.name: kind.mass for kind in potential.bead_types},
         "temperature": potential.temperature,

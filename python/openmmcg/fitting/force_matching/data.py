@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
+import openmm
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -65,6 +66,8 @@ class ForceDataset(Dataset):
         Priors whose forces are subtracted.
     progress : bool
         Whether to show a progress bar.
+    others : iterable of openmm.Force
+        Forces between the beads that are subtracted as well.
 
     Attributes
     ----------
@@ -92,6 +95,7 @@ class ForceDataset(Dataset):
         cutoff: float | None,
         priors: Sequence[Prior] = (),
         progress: bool = True,
+        others: Iterable[openmm.Force] = (),
     ) -> None:
         if not len(selection):
             raise ValueError(f"no frames are selected of the {len(frames)} in {frames.path}")
@@ -103,6 +107,7 @@ class ForceDataset(Dataset):
             frames.bonds.tolist(),
             periodic=boxes is not None,
             type_names=frames.type_names,
+            others=others,
         )
         displacements, pairs, deltas = [], [], []
         squares, delta_squares = [], []

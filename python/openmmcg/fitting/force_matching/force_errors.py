@@ -12,6 +12,7 @@ from torch import nn
 
 from openmmcg.fitting.force_matching.data import ForceDataset, check_molecule
 from openmmcg.fitting.force_matching.forces import network_forces
+from openmmcg.forces import CGForce
 from openmmcg.frames import Frames
 from openmmcg.potentials import CGPotential
 
@@ -101,7 +102,7 @@ def force_rmse(
     Parameters
     ----------
     potential : CGPotential
-        Its network is evaluated as it is in the file, by torch.
+        Its network is evaluated as it is in the file, by torch; a module of another package by `CGForce`.
     path
         Mapped frames with forces.
     frames : slice
@@ -127,5 +128,11 @@ def force_rmse(
             raise ValueError(f"{file.path} has the bead types {file.type_names}, the potential {known}")
         source = file.with_type_names(known)
         check_molecule(source, potential.molecule)
-        data = ForceDataset(source, range(len(source))[frames], potential.cutoff, potential.priors, progress)
+        selection = range(len(source))[frames]
+        if potential.is_external:
+            types = source.types.tolist()
+            force = CGForce(potential.to_bytes(), types=types, periodic=source.boxes is not None)
+            data = ForceDataset(source, selection, potential.cutoff, potential.priors, progress, [force])
+            return float(np.sqrt(data.mean_square_delta))
+        data = ForceDataset(source, selection, potential.cutoff, potential.priors, progress)
     return float(np.sqrt(measure_errors(potential.network, data).potential))

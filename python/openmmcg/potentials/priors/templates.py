@@ -196,6 +196,8 @@ class PriorForces:
         Whether distances are those of the minimum image.
     type_names : sequence of str, optional
         What error messages call the types.
+    others : iterable of openmm.Force
+        Added as they are.
     """
 
     def __init__(
@@ -206,6 +208,7 @@ class PriorForces:
         *,
         periodic: bool,
         type_names: Sequence[str] | None = None,
+        others: Iterable[openmm.Force] = (),
     ) -> None:
         system = openmm.System()
         for _ in types:
@@ -213,6 +216,8 @@ class PriorForces:
         # So wide that the cutoffs are checked against the boxes of the frames only.
         system.setDefaultPeriodicBoxVectors((1e3, 0, 0), (0, 1e3, 0), (0, 0, 1e3))
         add_priors(system, [to_xml(prior) for prior in priors], types, bonds, periodic, type_names)
+        for force in others:
+            system.addForce(force)
         platform = openmm.Platform.getPlatformByName("Reference")
         self._context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
 

@@ -1,0 +1,31 @@
+"""Models of other packages give in OpenMM what they give in their own calculators; each package in its own environment."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ["nequip", "deepmd", "mace", "torchmd_net", "schnetpack", "metatomic"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_model_is_the_same_in_openmm(package, dtype, tmp_path):
+    if not (ROOT / "build" / "external" / package).is_dir():
+        pytest.skip(f"needs scripts/setup_external.sh {package}")
+    result = tmp_path / "result.json"
+    options = ["--packages", package, "--dtypes", dtype, "--beads", "64", "--steps", "200", "--sizes", "64"]
+    command = [sys.executable, ROOT / "benchmarks" / "external_models.py", *options, "--json", result]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = json.loads(result.read_text())["rows"]
+    assert rows
+    bound = {"float64": 1e-12, "float32": 1e-5}[dtype]
+    for row in rows:
+        assert max(row["relative error"].values()) < bound, row
+        assert row["replicas"] < 2e-6, row  # the prior's single precision on the CPU
+        assert 200 < row["temperature"] < 450, row

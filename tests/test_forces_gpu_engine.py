@@ -4,6 +4,10 @@ What every engine must do is in test_forces_cg_force.py, which runs on these pla
 code alone has: a neighbor list of its own, kernels of its own for forces and energy, weights exchanged in place.
 """
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import openmm
 import pytest
@@ -191,3 +195,31 @@ def test_energy_is_conserved_over_10000_steps(gpu):
     drift = np.polyfit(np.linspace(0, 0.01, 100), energies, 1)[0]  # per ns
     assert abs(drift) / kT / 20 < 1
     assert np.std(energies) < 0.01 * kT * 20
+
+
+COMPILE = """
+import sys, openmm
+system = openmm.XmlSerializer.deserialize(open("system.xml").read())
+context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName(sys.argv[1]))
+context.setPositions([openmm.Vec3(0.3 * i, 0, 0) for i in range(system.getNumParticles())])
+context.getState(energy=True, forces=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["schnet", "painn"])
+def test_compilers_have_nothing_to_say(network, gpu, tmp_path):
+    """With optimisation, as users compile the kernels, and from nothing."""
+    (tmp_path / "system.xml").write_text(
+        openmm.XmlSerializer.serialize(mixture(random_potential(network=network), 600, None))
+    )
+    variables = {key: value for key, value in os.environ.items() if key != "POCL_EXTRA_BUILD_FLAGS"}
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILE, gpu.getName()],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**variables, "POCL_CACHE_DIR": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stderr.lower().replace("warning: using an unsupported opencl implementation", "")

@@ -1,4 +1,4 @@
-"""Models of other packages give in OpenMM what they give in their own calculators; each package in its own environment."""
+"""Models of other packages give in OpenMM what they give in their own calculators; each has its own environment."""
 
 import json
 import subprocess

@@ -348,7 +348,7 @@ def test_an_interrupted_prediction_goes_on_where_it_was(trajectory, tmp_path):
     assert (tmp_path / "e.csv").read_text() == (tmp_path / "whole.csv").read_text()
     counting = Stretch()
     predict(trajectory, tmp_path / "e.csv", predictor=counting)
-    assert counting.calls == 1  # to compare the last frame
+    assert counting.calls == 1  # to compare some frames
 
 
 def test_predictions_of_something_else_are_not_mixed_in(trajectory, tmp_path):

@@ -14,6 +14,7 @@ from openmmcg.electronic import DKLPredictor, DKLTraining, ExactProcessTraining,
 from openmmcg.electronic.data import check_training_data
 from openmmcg.electronic.deep_kernel import DeepKernel
 from openmmcg.electronic.kernel_network import batch_divergence, draw_latent
+from openmmcg.state import lock
 
 NEAREST, FARTHEST = 0.3, 0.9  # nm
 QUICK = {"steps": 20, "inducing_points": 20, "widths": (10,)}
@@ -203,6 +204,12 @@ def test_a_directory_of_another_training_is_refused(tmp_path):
         DKLTraining(weight_decay=0.3, **QUICK).fit(positions, energies, folds=2, directory=tmp_path, progress=False)
     with pytest.raises(ValueError, match="other data"):
         DKLTraining(**QUICK).fit(positions, energies + 1, folds=2, directory=tmp_path, progress=False)
+
+
+def test_two_processes_do_not_train_in_one_directory(tmp_path):
+    positions, energies = toy(60)
+    with lock(tmp_path / "lock", "a training"), pytest.raises(BlockingIOError, match="choose another place"):
+        DKLTraining(**QUICK).fit(positions, energies, folds=2, directory=tmp_path, progress=False)
 
 
 def test_labels_that_do_not_fit_are_refused_before_work_starts():

@@ -1,7 +1,9 @@
 """Coarse-grained maps: positions and forces of beads, checked against mechanics and statistical mechanics."""
 
+import shutil
 import time
 
+import h5py
 import numpy as np
 import openmm
 import pytest
@@ -404,6 +406,20 @@ def test_another_map_or_source_is_not_mixed_into_a_mapped_file(trajectory, tmp_p
         with pytest.raises(ValueError, match="has 12 atoms, the map is for 15"):
             map_frames(source, Mapping.center_of_mass(water(5)), tmp_path / "x.h5md", progress=False)
     assert_mapped(path, trajectory)
+
+
+def test_a_source_that_differs_in_one_frame_is_not_the_same(trajectory, tmp_path):
+    """Times, and first and last frame, are."""
+    path, changed = tmp_path / "beads.h5md", tmp_path / "changed.h5md"
+    with Frames(trajectory) as source:
+        map_frames(source, WATER_MAP, path, progress=False)
+        frames = len(source)
+    shutil.copy(trajectory, changed)
+    with h5py.File(changed, "r+") as file:
+        (group,) = file["particles"].values()
+        group["position/value"][frames // 2] += 0.1
+    with Frames(changed) as source, pytest.raises(ValueError, match=r"does not hold .*changed\.h5md in this map"):
+        map_frames(source, WATER_MAP, path, progress=False)
 
 
 def test_without_forces_only_positions_are_mapped(tmp_path):

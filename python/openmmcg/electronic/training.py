@@ -7,6 +7,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -33,6 +34,7 @@ from openmmcg.electronic.features import DistanceFeatures
 from openmmcg.electronic.kernel_network import batch_divergence, draw_latent
 from openmmcg.electronic.predictor import DKLPredictor, Member
 from openmmcg.progress import tqdm
+from openmmcg.state import lock
 
 CHECKS = 40  # how often the held-out frames are looked at
 WARM_UP = 0.2  # fraction of the steps in which the learning rate rises
@@ -212,6 +214,8 @@ class DKLTraining:
         ValueError
             Positions and energies that do not fit each other, numbers that are not finite, too few frames, nothing that
             varies, or a directory with a training of other settings or other frames.
+        BlockingIOError
+            Another process trains in the directory.
         RuntimeError
             The training diverged.
 
@@ -230,7 +234,10 @@ class DKLTraining:
         settings = {**self.settings, "folds": folds, "features": features.describe(), "data": _digest(values, labels)}
         folder = None if directory is None else Path(directory).expanduser()
         found: list[Fold] = []
-        with tqdm(total=folds * self.settings["steps"], unit="step", disable=not progress) as bar:
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+        mine = nullcontext() if folder is None else lock(folder / "lock", "a training of DKL-ECG")
+        with mine, tqdm(total=folds * self.settings["steps"], unit="step", disable=not progress) as bar:
             for number, held_out in enumerate(fold_slices(len(labels), folds), start=1):
                 bar.set_description(f"fold {number} of {folds}")
                 path = None if folder is None else folder / f"fold_{number}.npz"

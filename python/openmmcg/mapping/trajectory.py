@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from openmmcg.frames import Frames, FrameWriter
 from openmmcg.mapping.map import Mapping
 from openmmcg.progress import tqdm
+from openmmcg.state import spread
 
 _FRAMES_AT_ONCE = 200
 
@@ -86,24 +87,28 @@ def _map_positions(source: Frames, mapping: Mapping, part: slice, make_whole: bo
 
 
 def _frames_mapped(source: Frames, mapping: Mapping, path: Path, make_whole: bool) -> int:
-    """How far a file has come that must hold this source in this map, judged by times and the last frame."""
+    """How far a file has come that must hold this source in this map, judged by times and frames all over it."""
     with Frames(path) as mapped:
-        frames, last = len(mapped), len(mapped) - 1
+        frames = len(mapped)
         same = frames == 0 or (
             frames <= len(source)
             and mapped.number_of_particles == mapping.number_of_beads
             and np.array_equal(mapped.times, source.times[:frames])
-            and np.allclose(
-                mapped.positions[last], _map_positions(source, mapping, slice(last, frames), make_whole)[0], atol=1e-5
-            )
             and mapped.has_forces == source.has_forces
-            and (not mapped.has_forces or _same_forces(mapped.forces[last], mapping.map_forces(source.forces[last])))
+            and all(_same_frame(source, mapping, mapped, index, make_whole) for index in spread(frames))
         )
     if not same:
         raise ValueError(
             f"{path} exists and does not hold {source.path} in this map; choose another path, or delete it"
         )
     return frames
+
+
+def _same_frame(source: Frames, mapping: Mapping, mapped: Frames, index: int, make_whole: bool) -> bool:
+    positions = _map_positions(source, mapping, slice(index, index + 1), make_whole)[0]
+    return np.allclose(mapped.positions[index], positions, atol=1e-5) and (
+        not mapped.has_forces or _same_forces(mapped.forces[index], mapping.map_forces(source.forces[index]))
+    )
 
 
 def _same_forces(stored: NDArray[np.float32], mapped: NDArray[np.float64]) -> bool:

@@ -6,7 +6,7 @@ and a lock, so that one process works there at a time.
 """
 
 from openmmcg.state.claim import Claim, claim, lock, refuse
-from openmmcg.state.content import describe, differences
+from openmmcg.state.content import describe, differences, spread
 from openmmcg.state.files import append, read_json, reading, replacing, write_json, write_text
 from openmmcg.state.systems import describe_system, system_differences
 
@@ -22,6 +22,7 @@ __all__ = [
     "reading",
     "refuse",
     "replacing",
+    "spread",
     "system_differences",
     "write_json",
     "write_text",

@@ -157,3 +157,16 @@ def _in_words(value: Any) -> str:
         return f"{value['array']}{size} ({value['sha256'][:8]})"
     what = value.get("text") or (f"{value['bytes']} bytes" if "bytes" in value else f"{value.get('values')} values")
     return f"{what} ({value['sha256'][:8]})"
+
+
+def spread(frames: int) -> list[int]:
+    """Some of so many frames, first and last among them, by which what was made of all of them is recognised.
+
+    Examples
+    --------
+    >>> spread(3)
+    [0, 1, 2]
+    >>> len(spread(10_000))
+    16
+    """
+    return np.unique(np.linspace(0, frames - 1, min(frames, 16)).round().astype(int)).tolist()

@@ -17,6 +17,7 @@ from openmmcg.potentials.networks.program import FilterConvolutionNetwork
 
 _CELLS = (192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144)
 _VALUE_TOLERANCE, _SLOPE_TOLERANCE = 1e-6, 1e-5
+_ALMOST = 0.5  # of what that says: no number of cells that would do is passed over
 # Where in a cell the error of cubic interpolation is largest: of the value, and of the slope.
 _PROBES = (0.5, 0.2113, 0.7887)
 
@@ -69,7 +70,10 @@ def tabulate(filter: Filter, cutoff: float) -> NDArray[np.float64]:
     ValueError
         6144 cells do not suffice, or the filter is not finite.
     """
+    needed = 0.0
     for cells in _CELLS:
+        if cells < needed:
+            continue
         knots = np.arange(-3.0, cells + 4.0) * (cutoff / cells)
         inner = knots[3:-3]
         values, slopes = _evaluate(filter, inner)
@@ -77,6 +81,9 @@ def tabulate(filter: Filter, cutoff: float) -> NDArray[np.float64]:
         error, slope_error = _interpolation_errors(filter, spline, inner)
         if error < _VALUE_TOLERANCE and slope_error < _SLOPE_TOLERANCE:
             return spline.c
+        # Errors fall as the fourth and third power of the width of a cell, or not yet so fast.
+        excess = max((error / _VALUE_TOLERANCE) ** (1 / 4), (slope_error / _SLOPE_TOLERANCE) ** (1 / 3))
+        needed = min(_ALMOST * excess * cells, _CELLS[-1])
     raise ValueError(
         f"a filter varies so fast that a table of {cells} cells reproduces it to {error:.0e} only, and "
         f"its slopes to {slope_error:.0e}; use fewer or wider radial basis functions"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from openmmcg.potentials.networks.primitives import Dense, Filter
 
@@ -60,3 +60,10 @@ class FilterConvolutionNetwork(Protocol):
 def describe_dense(program: Program[Value], value: Value, layer: Dense) -> Value:
     """A dense layer that is a module."""
     return program.dense(value, layer.weight, layer.bias, layer.activation)
+
+
+def describe_layers(program: Program[Value], value: Value, layers: nn.Module) -> Value:
+    """What `dense_layers` makes."""
+    for layer in [layers] if isinstance(layers, Dense) else layers.children():
+        value = describe_dense(program, value, layer)  # type: ignore[arg-type]
+    return value

@@ -2,11 +2,11 @@
 
     python benchmarks/mlcg_replicas.py chignolin_model_and_config.pt --replicas 1 8 64 100 --json mlcg.json
 
-The file is what mlcg's simulations begin with, see `openmmcg.external.from_mlcg`. OpenMM-CG runs its network natively and
-integrates all copies in one Context (`create_system(replicas=…)`, LangevinMiddleIntegrator); mlcg integrates them as
-one batch (`LangevinSimulation`, float32). Both at 4 fs, 350 K and a friction of 1/ps, each in a process of its own with
-the `tuned` settings of md_water.py. `aggregate` is the ns/day of all copies together; the least of several blocks of
-steps counts.
+The file is what mlcg's simulations begin with, see `openmmcg.external.from_mlcg`. OpenMM-CG runs its network natively
+and integrates all copies in one Context (`create_system(replicas=…)`, LangevinMiddleIntegrator); mlcg integrates them
+as one batch (`LangevinSimulation`, float32). Both at 4 fs, 350 K and a friction of 1/ps, each in a process of its own
+with the `tuned` settings of md_water.py. `aggregate` is the ns/day of all copies together; the least of several blocks
+of steps counts.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ import io
 import lzma
 import os
 import pickle
+import re
 import subprocess
 import sys
 import zipfile
@@ -17,6 +18,7 @@ from conftest import GPU_PLATFORMS, Case, difference, energy_and_forces
 
 from openmmcg import CGPotential
 from openmmcg.external import from_mlcg
+from openmmcg.frames import Frames
 from openmmcg.potentials import MoleculePrior, PriorForces
 from openmmcg.potentials.external.archives import Inert, read_archive
 from openmmcg.potentials.external.mlcg import _NAMES
@@ -236,6 +238,17 @@ print(context.getState(energy=True).getPotentialEnergy()._value)
     output = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
     here = computed(schnet, [schnet.positions], Case("Reference"))["energy"][0]
     assert float(output.stdout) == pytest.approx(here, rel=1e-9)
+
+
+@pytest.mark.slow
+def test_the_page_runs(files, tmp_path):
+    page = (DATA.parents[2] / "docs" / "external_models.md").read_text()
+    (program,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "from_mlcg" in block)
+    (tmp_path / "chignolin_model_and_config.pt").write_bytes((files / "schnet_ca.pt").read_bytes())
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    assert CGPotential.load(tmp_path / "chignolin.pt").has_network
+    assert [len(Frames(path)) for path in sorted(tmp_path.glob("cg.*.h5md"))] == [2] * 8
 
 
 # Files that would run something, or are not what they should be

@@ -362,6 +362,13 @@ def test_nothing_that_a_file_does_to_classes_outlives_it(tmp_path):
     [
         (lambda model: model.state.update(self_interaction=True), "interact with themselves"),
         (lambda model: first_block(model)["conv"].state.update(aggr="mean"), "the 'mean' of what"),
+        (lambda model: first_block(model)["conv"].state.update(flow="target_to_source"), "from target_to_source"),
+        (
+            lambda model: first_block(model).state["_modules"].update(norm=inert("LayerNorm")),
+            "activation, conv, lin, norm",
+        ),
+        (lambda model: model["embedding_layer"].state.update(max_norm=1.0), "max_norm"),
+        (lambda model: double(model["output_network"]["layers"]["4"]), "gives 2 numbers for each bead"),
         (
             lambda model: rename(first_block(model)["activation"], "ReLU"),
             "its activation is ReLU; ours can be Tanh, SiLU",
@@ -384,6 +391,10 @@ def test_networks_with_options_that_ours_does_not_have_are_refused(change, messa
 
 def first_block(model):
     return model["interaction_blocks"]["0"]
+
+
+def double(layer):
+    layer.state["_parameters"]["weight"] = np.repeat(layer["weight"], 2, 0)
 
 
 def rename(module, kind):

@@ -14,6 +14,15 @@ from openmmcg.potentials.networks import Dense, Filter, PaiNN, SchNet
 _KCAL = 4.184  # kJ
 _SHIFT = 1e-8  # Å, of distances in mlcg's PaiNN
 _ACTIVATIONS = {"Tanh": "tanh", "SiLU": "silu"}
+# What a module of mlcg is made of; in another version it may be more, which must not go unnoticed.
+_PARTS = {
+    "CFConv": {"aggr_module", "cutoff", "filter_network", "lin1", "lin2"},
+    "InteractionBlock": {"activation", "conv", "lin"},
+    "PaiNNInteraction": {"aggr_module", "cutoff", "filter_network", "interatomic_context_net"},
+    "PaiNNMixing": {"intraatomic_context_net", "mu_channel_mix"},
+    "StandardPaiNN": {"embedding_layer", "interaction_blocks", "mixing_blocks", "output_network", "rbf_layer"},
+    "StandardSchNet": {"embedding_layer", "interaction_blocks", "output_network", "rbf_layer"},
+}
 
 
 class CosineWindow(nn.Module):
@@ -108,7 +117,10 @@ def convert_network(model: Inert, types: Sequence[int]) -> SchNet | PaiNN:
     converters = {"StandardSchNet": _convert_schnet, "StandardPaiNN": _convert_painn}
     if model.kind not in converters:
         raise ValueError(f"its network is a {model.kind}; those that can be converted are {', '.join(converters)}")
+    _check_parts(model)
     network: Any = converters[model.kind](model, types)
+    if model["embedding_layer"]["max_norm"] is not None:
+        raise ValueError("its embedding has a largest norm (max_norm)")
     _assign(network.embedding.weight, model["embedding_layer"]["weight"][list(types)])
     *hidden, last = _dense_of(model["output_network"]["layers"])[0]
     layers = [network.output] if isinstance(network.output, Dense) else network.output.children()
@@ -116,6 +128,8 @@ def convert_network(model: Inert, types: Sequence[int]) -> SchNet | PaiNN:
         _assign_dense(layer, theirs)
     if last["bias"] is not None:
         raise ValueError("its output network ends with a bias, an energy for each bead that no force depends on")
+    if len(last["weight"]) != 1:
+        raise ValueError(f"its output network gives {len(last['weight'])} numbers for each bead; an energy is one")
     _assign(network.readout.weight, last["weight"][0])
     return network
 
@@ -124,7 +138,10 @@ def _convert_schnet(model: Inert, types: Sequence[int]) -> SchNet:
     if model["self_interaction"]:
         raise ValueError("its beads interact with themselves (self_interaction)")
     blocks = _parts(model["interaction_blocks"])
-    first = blocks[0]["conv"]
+    convolutions = [block["conv"] for block in blocks]
+    _check_parts(*blocks, *convolutions)
+    _check_sums(convolutions)
+    first = convolutions[0]
     network: Any = SchNet(
         len(types),
         channels=len(first["lin2"]["weight"]),
@@ -132,9 +149,7 @@ def _convert_schnet(model: Inert, types: Sequence[int]) -> SchNet:
         blocks=len(blocks),
         **_options(model, {_activation_of(block["activation"]) for block in blocks}),
     )
-    for block, theirs in zip(network.blocks, blocks, strict=True):
-        convolution = theirs["conv"]
-        _check_sum(convolution)
+    for block, theirs, convolution in zip(network.blocks, blocks, convolutions, strict=True):
         (hidden, output), activation = _dense_of(convolution["filter_network"]["layers"])
         window = _window(convolution["cutoff"], 0.0)
         filter: Any = Filter(_basis(model, 0.0), window, len(output["weight"]), activation, neighbors=1.0)
@@ -149,13 +164,14 @@ def _convert_schnet(model: Inert, types: Sequence[int]) -> SchNet:
 
 def _convert_painn(model: Inert, types: Sequence[int]) -> PaiNN:
     messages, updates = _parts(model["interaction_blocks"]), _parts(model["mixing_blocks"])
+    _check_parts(*messages, *updates)
+    _check_sums(messages)
     contexts = [_dense_of(message["interatomic_context_net"]) for message in messages]
     mixers = [_dense_of(update["intraatomic_context_net"]) for update in updates]
     options = _options(model, {activation for _, activation in [*contexts, *mixers]})
     channels = model["embedding_layer"]["weight"].shape[1]
     network: Any = PaiNN(len(types), channels=channels, blocks=len(messages), **options)
     for message, theirs, ((hidden, output), _) in zip(network.messages, messages, contexts, strict=True):
-        _check_sum(theirs)
         _assign_dense(message.hidden, hidden)
         # Their order is scalars, directions, vectors. Directions are theirs to a bead from its neighbour, ours to the
         # neighbour. Without vectors nothing can be made of them, so ours has no such layer in the first block.
@@ -209,9 +225,22 @@ def _window(cutoff: Inert, shift: float) -> CosineWindow:
     return CosineWindow(cutoff["cutoff_lower"], cutoff["cutoff_upper"], shift)
 
 
-def _check_sum(convolution: Inert) -> None:
-    if convolution["aggr"] != "add":
-        raise ValueError(f"its beads take the '{convolution['aggr']}' of what their neighbours tell; ours take the sum")
+def _check_parts(*modules: Inert) -> None:
+    for module in modules:
+        parts = {name for name, part in module.state["_modules"].items() if part is not None}
+        if parts != _PARTS.get(module.kind):
+            raise ValueError(
+                f"its {module.kind} is made of {', '.join(sorted(parts))}, which is not what is known of it"
+            )
+
+
+def _check_sums(convolutions: Sequence[Inert]) -> None:
+    for convolution in convolutions:
+        if (convolution["aggr"], convolution["flow"]) != ("add", "source_to_target"):
+            raise ValueError(
+                f"its beads take the '{convolution['aggr']}' of what goes from {convolution['flow']}; ours take the "
+                "sum (add) of what neighbours tell (source_to_target)"
+            )
 
 
 def _parts(modules: Inert) -> list[Inert]:

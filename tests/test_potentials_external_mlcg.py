@@ -22,8 +22,9 @@ from openmmcg.frames import Frames
 from openmmcg.potentials import MoleculePrior, PriorForces
 from openmmcg.potentials.external.archives import Inert, read_archive
 from openmmcg.potentials.external.mlcg import _NAMES
-from openmmcg.potentials.external.mlcg_networks import CosineWindow, TrainedExponentialBasis, convert_network
+from openmmcg.potentials.external.mlcg_networks import convert_network
 from openmmcg.potentials.external.mlcg_priors import convert_prior
+from openmmcg.potentials.external.radial import CosineWindow, TrainedExponentialBasis
 
 DATA = Path(__file__).parent / "data" / "mlcg"
 KCAL, ANGSTROM = 4.184, 0.1
@@ -403,10 +404,10 @@ def rename(module, kind):
 
 def test_radial_functions_between_two_cutoffs_are_those_of_their_formula():
     r, lower, upper, alpha = 2.5, 1.0, 4.0, 0.7
-    means, betas = np.array([0.1, 0.4]), np.array([3.0, 5.0])
+    means, betas = torch.tensor([0.1, 0.4]).double(), torch.tensor([3.0, 5.0]).double()
     window = 0.5 * (np.cos(np.pi * (2 * (r - lower) / (upper - lower) + 1)) + 1)
-    expected = window * np.exp(-betas * (np.exp(alpha * (lower - r)) - means) ** 2)
-    basis = TrainedExponentialBasis(CosineWindow(lower, upper, 0.0), alpha, means, betas)
+    expected = window * np.exp(-betas.numpy() * (np.exp(alpha * (lower - r)) - means.numpy()) ** 2)
+    basis = TrainedExponentialBasis(CosineWindow(lower, upper, 10.0), lower, alpha, means, betas)
     assert basis(torch.tensor(0.25, dtype=torch.float64)).numpy() == pytest.approx(expected, rel=1e-12)
     outside = basis(torch.tensor([0.05, 0.45], dtype=torch.float64)).numpy()
     assert outside == pytest.approx(np.zeros((2, 2)), abs=1e-15)

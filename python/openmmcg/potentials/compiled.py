@@ -151,8 +151,8 @@ class _Builder:
     def sum(self, *values: int) -> int:
         return self._add("sum", inputs=list(values))
 
-    def readout(self, value: int, weight: Tensor) -> None:
-        arrays = {"weight": self._store(weight), "bias": self._store(torch.zeros(1))}
+    def readout(self, value: int, weight: Tensor, bias: Tensor | None = None) -> None:
+        arrays = {"weight": self._store(weight), "bias": self._store(torch.zeros(1) if bias is None else bias)}
         self.operations.append({"operation": "readout", "input": value, **arrays})
 
     def _add(self, operation: str, **arguments: Any) -> int:

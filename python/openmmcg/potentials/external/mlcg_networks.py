@@ -1,6 +1,5 @@
 """The networks of mlcg as ours: the same primitives, with a radial basis and a unit of length of their own."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,9 +8,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from openmmcg.potentials.external.archives import Inert
+from openmmcg.potentials.external.radial import CosineWindow, DirectedWindow, TrainedExponentialBasis
 from openmmcg.potentials.networks import Dense, Filter, PaiNN, SchNet
 
 _KCAL = 4.184  # kJ
+_PER_NM = 10.0  # Å
 _SHIFT = 1e-8  # Å, of distances in mlcg's PaiNN
 _ACTIVATIONS = {"Tanh": "tanh", "SiLU": "silu"}
 # What a module of mlcg is made of; in another version it may be more, which must not go unnoticed.
@@ -23,80 +24,6 @@ _PARTS = {
     "StandardPaiNN": {"embedding_layer", "interaction_blocks", "mixing_blocks", "output_network", "rbf_layer"},
     "StandardSchNet": {"embedding_layer", "interaction_blocks", "output_network", "rbf_layer"},
 }
-
-
-class CosineWindow(nn.Module):
-    r"""Between a lower and an upper cutoff, :math:`\frac12(\cos(\pi(2\frac{r - r_l}{r_u - r_l} + 1)) + 1)`.
-
-    With a lower cutoff of zero, :math:`\frac12(\cos(\pi r/r_u) + 1)`; zero elsewhere.
-
-    Parameters
-    ----------
-    lower, upper : float
-        :math:`r_l` and :math:`r_u`, Å.
-    shift : float
-        By how much less than they are distances count, Å. mlcg's PaiNN takes :math:`\sqrt{r^2 + \epsilon^2} - \epsilon`
-        in their place, with :math:`\epsilon` = 1e-8 Å; but for beads that coincide that is :math:`r - \epsilon`.
-    """
-
-    def __init__(self, lower: float, upper: float, shift: float) -> None:
-        super().__init__()
-        if not 0 <= lower < upper < math.inf:
-            raise ValueError(f"the cutoffs of a radial basis must be 0 <= lower < upper, got {lower} and {upper} Å")
-        self.lower, self.upper, self.shift = float(lower), float(upper), float(shift)
-
-    def angstrom(self, distances: Tensor) -> Tensor:
-        """Distances in nm as they count, in Å."""
-        return 10.0 * distances - self.shift
-
-    def forward(self, distances: Tensor) -> Tensor:
-        inside = torch.clamp(self.angstrom(distances), self.lower, self.upper)
-        if self.lower > 0.0:
-            inside = 2.0 * (inside - self.lower) + (self.upper - self.lower)
-        return 0.5 * (torch.cos(inside * (math.pi / (self.upper - self.lower))) + 1.0)
-
-
-class DirectedWindow(nn.Module):
-    """A window of filters for directions, which mlcg makes by dividing by the distance that is a little too short."""
-
-    def __init__(self, window: CosineWindow) -> None:
-        super().__init__()
-        self.window = window
-
-    def forward(self, distances: Tensor) -> Tensor:
-        # Those of beads that nearly coincide would grow without bound.
-        factor = 1.0 + self.window.shift / torch.clamp(10.0 * distances, min=0.1)
-        return factor * self.window(distances)
-
-
-class TrainedExponentialBasis(nn.Module):
-    r"""Functions of any centres and widths, :math:`e_k(r) = C(r) \exp(-\beta_k(\exp(\alpha(r_l - r)) - \mu_k)^2)`.
-
-    Parameters
-    ----------
-    window : CosineWindow
-        :math:`C`, with its lower cutoff :math:`r_l`.
-    decay : float
-        :math:`\alpha`, 1/Å.
-    centers, widths : array [size]
-        :math:`\mu_k` and :math:`\beta_k`.
-    """
-
-    centers: Tensor
-    widths: Tensor
-
-    def __init__(self, window: CosineWindow, decay: float, centers: NDArray, widths: NDArray) -> None:
-        super().__init__()
-        self.window = window
-        self.decay = float(decay)
-        self.size = len(centers)
-        self.register_buffer("centers", torch.tensor(centers))
-        self.register_buffer("widths", torch.tensor(widths))
-
-    def forward(self, distances: Tensor) -> Tensor:
-        decayed = torch.exp(self.decay * (self.window.lower - self.window.angstrom(distances))).unsqueeze(-1)
-        functions = torch.exp(-self.widths * (decayed - self.centers).square())
-        return self.window(distances).unsqueeze(-1) * functions
 
 
 def convert_network(model: Inert, types: Sequence[int]) -> SchNet | PaiNN:
@@ -208,7 +135,7 @@ def _options(model: Inert, activations: set[str]) -> dict[str, Any]:
     if activations != {activation}:
         raise ValueError(f"its layers have the activations {sorted({activation, *activations})}; ours have one")
     return {
-        "cutoff": float(model["rbf_layer"]["cutoff"]["cutoff_upper"]) / 10.0,  # Å to nm
+        "cutoff": float(model["rbf_layer"]["cutoff"]["cutoff_upper"]) / _PER_NM,
         "activation": activation,
         "energy_scale": _KCAL,
         "output_channels": [len(layer["weight"]) for layer in hidden],
@@ -218,11 +145,13 @@ def _options(model: Inert, activations: set[str]) -> dict[str, Any]:
 
 def _basis(model: Inert, shift: float) -> TrainedExponentialBasis:
     layer = model["rbf_layer"]
-    return TrainedExponentialBasis(_window(layer["cutoff"], shift), layer["alpha"], layer["means"], layer["betas"])
+    window = _window(layer["cutoff"], shift)
+    means, betas = (torch.from_numpy(layer[name]) for name in ("means", "betas"))
+    return TrainedExponentialBasis(window, window.lower, layer["alpha"], means, betas)
 
 
 def _window(cutoff: Inert, shift: float) -> CosineWindow:
-    return CosineWindow(cutoff["cutoff_lower"], cutoff["cutoff_upper"], shift)
+    return CosineWindow(cutoff["cutoff_lower"], cutoff["cutoff_upper"], _PER_NM, shift)
 
 
 def _check_parts(*modules: Inert) -> None:

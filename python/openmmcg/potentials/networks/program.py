@@ -42,8 +42,8 @@ class Program(Protocol[Value]):
     def sum(self, *values: Value) -> Value:
         """``y_i = Σ_a x^a_i``."""
 
-    def readout(self, value: Value, weight: Tensor) -> None:
-        """``E = Σ_i x_i · weight`` in kJ/mol; weight ``[in]``. Always the last."""
+    def readout(self, value: Value, weight: Tensor, bias: Tensor | None = None) -> None:
+        """``E = Σ_i x_i · weight + bias`` in kJ/mol; weight ``[in]``, bias ``[1]``. Always the last."""
 
 
 @runtime_checkable

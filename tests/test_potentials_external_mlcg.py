@@ -15,16 +15,19 @@ import openmm
 import pytest
 import torch
 from conftest import GPU_PLATFORMS, Case, difference, energy_and_forces
+from scipy.interpolate import BSpline
 
 from openmmcg import CGPotential
 from openmmcg.external import from_mlcg
 from openmmcg.frames import Frames
 from openmmcg.potentials import MoleculePrior, PriorForces
+from openmmcg.potentials.compiled import tabulate
 from openmmcg.potentials.external.archives import Inert, read_archive
 from openmmcg.potentials.external.mlcg import _NAMES
 from openmmcg.potentials.external.mlcg_networks import convert_network
 from openmmcg.potentials.external.mlcg_priors import convert_prior
 from openmmcg.potentials.external.radial import CosineWindow, TrainedExponentialBasis
+from openmmcg.potentials.networks import Filter
 
 DATA = Path(__file__).parent / "data" / "mlcg"
 KCAL, ANGSTROM = 4.184, 0.1
@@ -411,6 +414,18 @@ def test_radial_functions_between_two_cutoffs_are_those_of_their_formula():
     assert basis(torch.tensor(0.25, dtype=torch.float64)).numpy() == pytest.approx(expected, rel=1e-12)
     outside = basis(torch.tensor([0.05, 0.45], dtype=torch.float64)).numpy()
     assert outside == pytest.approx(np.zeros((2, 2)), abs=1e-15)
+
+
+def test_filters_that_begin_at_a_lower_cutoff_can_be_tabulated():
+    basis = TrainedExponentialBasis(
+        CosineWindow(0.0, 5.0, 10.0), 1.0, 5 / 4, torch.linspace(0.01, 1, 30), torch.full((30,), 200.0)
+    )
+    filter = Filter(basis, CosineWindow(1.0, 5.0, 10.0), 4, "tanh", neighbors=1.0).double()
+    places = torch.linspace(0.01, 0.49, 7).double()
+    table = tabulate(filter, 0.5)
+    cells = len(table) - 3
+    spline = BSpline(np.arange(-3.0, cells + 4.0) * (0.5 / cells), table, 3)
+    assert difference(spline(places.numpy()), filter(places).detach().numpy()) < 1e-6
 
 
 def inert(kind, **arrays):

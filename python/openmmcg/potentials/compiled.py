@@ -15,7 +15,7 @@ from torch import Tensor
 from openmmcg.potentials.networks.primitives import Filter
 from openmmcg.potentials.networks.program import FilterConvolutionNetwork
 
-_CELLS = (192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144)
+_CELLS = (192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384)
 _VALUE_TOLERANCE, _SLOPE_TOLERANCE = 1e-6, 1e-5
 _ALMOST = 0.5  # of what that says: no number of cells that would do is passed over
 # Where in a cell the error of cubic interpolation is largest: of the value, and of the slope.
@@ -68,7 +68,7 @@ def tabulate(filter: Filter, cutoff: float) -> NDArray[np.float64]:
     Raises
     ------
     ValueError
-        6144 cells do not suffice, or the filter is not finite.
+        16384 cells do not suffice, or the filter is not finite.
     """
     needed = 0.0
     for cells in _CELLS:

@@ -23,7 +23,7 @@ from openmmcg.frames import Frames
 from openmmcg.potentials import MoleculePrior, PriorForces
 from openmmcg.potentials.compiled import tabulate
 from openmmcg.potentials.external.archives import Inert, read_archive
-from openmmcg.potentials.external.mlcg import _NAMES
+from openmmcg.potentials.external.mlcg import NAMES
 from openmmcg.potentials.external.mlcg_networks import convert_network
 from openmmcg.potentials.external.mlcg_priors import convert_prior
 from openmmcg.potentials.external.radial import CosineWindow, TrainedExponentialBasis
@@ -109,12 +109,12 @@ def test_each_prior_gives_what_mlcg_gives(name, request):
 
 def network_in(path):
     """What the file says of its network."""
-    models, _ = read_archive(path, _NAMES)
+    models, _ = read_archive(path, NAMES)
     return next(iter(models["models"]["_modules"].values()))["model"]
 
 
 def types_in(path):
-    return read_archive(path, _NAMES)[1][0]["_store"]["_mapping"]["atom_types"]
+    return read_archive(path, NAMES)[1][0]["_store"]["_mapping"]["atom_types"]
 
 
 def painn_energy(model, positions, types):
@@ -183,7 +183,7 @@ def test_molecule_and_structures_are_those_of_the_file(schnet, files):
     assert [tuple(bead.index for bead in bond) for bond in schnet.topology.bonds()] == [(i, i + 1) for i in range(9)]
     assert {kind.mass for kind in schnet.potential.bead_types} == {12.0}
     assert (schnet.potential.cutoff, schnet.potential.temperature) == (0.5, 350)
-    data = read_archive(files / "schnet_ca.pt", _NAMES)[1][1]["_store"]["_mapping"]
+    data = read_archive(files / "schnet_ca.pt", NAMES)[1][1]["_store"]["_mapping"]
     second = from_mlcg(files / "schnet_ca.pt", structure=1)
     assert second.positions == pytest.approx(ANGSTROM * data["pos"])
     assert second.potential.prior_templates == schnet.potential.prior_templates

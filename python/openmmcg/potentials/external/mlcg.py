@@ -21,7 +21,8 @@ from openmmcg.potentials.priors import MoleculePrior
 _ANGSTROM = 0.1  # nm
 _AMU = 418.4  # mlcg's masses, in kcal/mol ps²/Å², are in units of 1/418.4 amu
 
-_NAMES = (
+# What files of mlcg mention.
+NAMES = (
     "mlcg.data.atomic_data.AtomicData",
     "mlcg.nn.cutoff.CosineCutoff",
     "mlcg.nn.gradients.GradientsOut",
@@ -133,7 +134,7 @@ def from_mlcg(path: str | os.PathLike[str], *, structure: int = 0, temperature: 
         potential, topology, positions = from_mlcg("chignolin_model_and_config.pt", temperature=350)
         system = potential.create_system(topology, replicas=100)
     """
-    content = read_archive(path, _NAMES)
+    content = read_archive(path, NAMES)
     try:
         models, structures = content
         if not 0 <= structure < len(structures):

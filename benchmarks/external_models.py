@@ -272,14 +272,14 @@ def liquid(beads: int, shape: str) -> tuple[np.ndarray, np.ndarray | None, np.nd
     return positions, None if shape == "none" else box, random.permutation(np.arange(beads) % 2)
 
 
-def context_of(potential, positions, box, types, replicas=1, platform="CPU", integrator=None):
+def context_of(potential, positions, box, types, replicas=1, platform="CPU", integrator=None, engine="auto"):
     topology = app.Topology()
     chain = topology.addChain()
     for kind in types:
         topology.addAtom("AB"[kind], None, topology.addResidue("BEA", chain))
     if box is not None:
         topology.setPeriodicBoxVectors(box * unit.nanometer)
-    system = potential.create_system(topology, replicas=replicas)
+    system = potential.create_system(topology, replicas=replicas, engine=engine)
     properties = {"Threads": "1"} if platform == "CPU" else {}
     chosen = openmm.Platform.getPlatformByName(platform)
     context = openmm.Context(system, integrator or openmm.VerletIntegrator(0.001), chosen, properties)
@@ -292,13 +292,13 @@ def forces_of(context) -> tuple[float, np.ndarray]:
     return state.getPotentialEnergy()._value, state.getForces(asNumpy=True)._value
 
 
-def compare(potential: CGPotential, calculate: Calculator, beads: int) -> dict[str, float]:
+def compare(potential: CGPotential, calculate: Calculator, beads: int, platform: str, engine: str) -> dict[str, float]:
     """Largest relative differences from the package's own calculator, over all shapes of boxes."""
     energies, forces = [], []
     for shape in ("none", "cubic", "triclinic"):
         positions, box, types = liquid(beads, shape)
         moved = positions if box is None else positions + np.random.default_rng(1).integers(-2, 3, (beads, 3)) @ box
-        energy, force = forces_of(context_of(potential, moved, box, types))
+        energy, force = forces_of(context_of(potential, moved, box, types, platform=platform, engine=engine))
         true_energy, true_force = calculate(10 * positions, None if box is None else 10 * box, types)
         energies.append(abs(energy / EV - true_energy) / abs(true_energy))
         forces.append(np.abs(force / EV / 10 - true_force).max() / np.abs(true_force).max())
@@ -340,7 +340,9 @@ def measure(package: str, dtype: str, beads: int, steps: int, sizes: list[int]) 
     for name, potential, calculate in PACKAGES[package](dtype):
         row: dict = {"model": name, "dtype": dtype}
         if calculate is not None:
-            row["relative error"] = compare(potential, calculate, beads)
+            row["relative error"] = compare(potential, calculate, beads, "Reference", "torchscript")
+            if potential.compile() is not None:
+                row["relative error, native"] = compare(potential, calculate, beads, "CPU", "native")
         gentle = tame(potential, beads)
         row["replicas"] = compare_replicas(gentle, beads)
         row["temperature"], _ = run(gentle, beads, steps)

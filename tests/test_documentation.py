@@ -1,6 +1,7 @@
 """What README, docstrings, examples and benchmarks show is what happens."""
 
 import json
+import lzma
 import os
 import re
 import subprocess
@@ -194,6 +195,17 @@ def test_the_benchmark_of_peptide_replicas_runs(tmp_path):
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert [row["engine"] for row in rows] == ["OpenMM-CG", "torch loop"]
     assert re.search(r"ratio \d+\.\d", output)
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_models_of_mlcg_runs(tmp_path):
+    packed = ROOT / "tests" / "data" / "mlcg" / "schnet_ca.pt.xz"
+    (tmp_path / "schnet.pt").write_bytes(lzma.decompress(packed.read_bytes()))
+    options = "--replicas 1 3 --seconds 0.5 --json rows.json"
+    output = run(ROOT / "benchmarks" / "mlcg_replicas.py", "schnet.pt", *options.split(), cwd=tmp_path)
+    rows = [row for row in json.loads((tmp_path / "rows.json").read_text()) if row["engine"] == "OpenMM-CG"]
+    assert [row["replicas"] for row in rows] == [1, 3]
+    assert all(row["network"] == "StandardSchNet" and f"{row['ms_per_step']:.3f}" in output for row in rows)
 
 
 @pytest.mark.slow

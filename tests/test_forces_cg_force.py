@@ -28,7 +28,7 @@ NETWORKS = {
     "exponential softplus": {"basis": "exponential_normal", "basis_start": 0.15, "activation": "shifted_softplus"},
     "one block": {"blocks": 1, "channels": 16},
     "four blocks, odd width": {"blocks": 4, "channels": 37, "basis_size": 20},
-    "output of its own width": {"output_channels": 9, "channels": 128},
+    "widths of their own": {"output_channels": [9, 5], "filter_channels": 40, "channels": 128},
     "gnn": {"network": "gnn", "channels": 16},
     "painn": {"network": "painn"},
     "painn of one block": {"network": "painn", "blocks": 1, "channels": 64},

@@ -12,7 +12,7 @@ FLOORS = [
     {"forces", "analysis", "mapping", "electronic"},
     {"simulation"},
     {"potentials", "reference"},
-    {"fitting"},
+    {"fitting", "external"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # What every room may import.

@@ -28,10 +28,10 @@ from openmmcg.potentials.networks import Convolution, Filter, VectorConvolution,
 NETWORKS = {
     "gaussian tanh": {},
     "exponential softplus": {"basis": "exponential_normal", "basis_start": 0.15, "activation": "shifted_softplus"},
-    "three blocks of odd width": {"blocks": 3, "channels": 7, "output_channels": 5},
+    "three blocks of odd widths": {"blocks": 3, "channels": 7, "filter_channels": 9, "output_channels": [5, 3]},
     "gnn": {"network": "gnn"},
     "painn": {"network": "painn"},
-    "painn of one block": {"network": "painn", "blocks": 1},
+    "painn of one block": {"network": "painn", "blocks": 1, "output_channels": [9, 4]},
     "painn of three blocks, softplus": {"network": "painn", "blocks": 3, "activation": "shifted_softplus"},
 }
 

@@ -12,10 +12,10 @@ CUTOFF = 0.6
 NETWORKS = {
     "gaussian tanh": {},
     "exponential softplus": {"basis": "exponential_normal", "basis_start": 0.15, "activation": "shifted_softplus"},
-    "three blocks": {"blocks": 3, "output_channels": 5},
+    "three blocks": {"blocks": 3, "filter_channels": 7, "output_channels": [5, 4]},
     "gnn": {"network": "gnn"},
     "painn": {"network": "painn"},
-    "painn, three blocks": {"network": "painn", "blocks": 3, "activation": "tanh"},
+    "painn, three blocks": {"network": "painn", "blocks": 3, "activation": "tanh", "output_channels": [5, 4]},
 }
 KINDS = ["schnet", "gnn", "painn"]
 
@@ -219,6 +219,13 @@ def test_minimum_images_without_a_box_are_the_displacements():
 def test_numbers_that_must_be_positive_are_checked(kind, option):
     with pytest.raises(ValueError, match=option):
         kind(**{"types": 1, option: 0})
+
+
+@pytest.mark.parametrize("widths", [0, [], [4, 0]])
+@pytest.mark.parametrize("kind", [SchNet, PaiNN])
+def test_there_is_a_layer_before_the_energy(kind, widths):
+    with pytest.raises(ValueError, match="output_channels must"):
+        kind(types=1, output_channels=widths)
 
 
 @pytest.mark.parametrize("kind", [SchNet, GNN, PaiNN])

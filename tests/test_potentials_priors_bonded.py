@@ -7,7 +7,15 @@ import pytest
 from openmmcg.fitting.boltzmann_inversion.distributions import find_coordinates
 from openmmcg.frames import Frames, FrameWriter, write_frames
 from openmmcg.geometry.internal_coordinates import angles, bonded_terms, dihedrals, distances
-from openmmcg.potentials import CosineAngles, HarmonicAngles, HarmonicBonds, PeriodicDihedrals, PriorForces
+from openmmcg.potentials import (
+    CGPotential,
+    CosineAngles,
+    HarmonicAngles,
+    HarmonicBonds,
+    MoleculePrior,
+    PeriodicDihedrals,
+    PriorForces,
+)
 from openmmcg.potentials.priors import add_priors, from_cgnet, from_mlcg, from_torchmd_cg, to_xml
 
 KT = 8.31446261815324e-3 * 300
@@ -174,6 +182,58 @@ def test_a_bond_without_a_prior_is_named(positions):
 def test_bad_priors_are_refused(make, problem):
     with pytest.raises(ValueError, match=problem):
         make()
+
+
+@pytest.fixture
+def ends():
+    """The first bond of the chain is another one than the last, though both are of the same types."""
+    force = openmm.HarmonicBondForce()
+    force.addBond(0, 1, 0.1, 1000.0)
+    force.addBond(4, 3, 0.2, 3000.0)
+    return MoleculePrior(force, TYPES)
+
+
+def energy_of_ends(positions):
+    lengths = distances(positions[None], CHAIN)[0]
+    return 500 * (lengths[0] - 0.1) ** 2 + 1500 * (lengths[3] - 0.2) ** 2
+
+
+def test_terms_of_a_molecule_go_by_the_index_of_its_beads(ends, positions):
+    assert energy([ends], TYPES, [], positions) == pytest.approx(energy_of_ends(positions), rel=1e-6)
+    inner = HarmonicBonds({(1, 2): (0.2, 2000.0)})
+    lengths = distances(positions[None], CHAIN)[0]
+    expected = energy_of_ends(positions) + 1000 * ((lengths[1:3] - 0.2) ** 2).sum()
+    # Together they hold all bonds; without the ends, the first is missed.
+    assert energy([inner, ends], TYPES, CHAIN, positions) == pytest.approx(expected, rel=1e-6)
+    with pytest.raises(ValueError, match="no prior is for the bond of beads 0 and 1"):
+        energy([inner], TYPES, CHAIN, positions)
+
+
+@pytest.mark.parametrize("types", [[0, 1, 2, 0, 1], [0, 1, 2, 1], [*TYPES, *TYPES]])
+def test_terms_of_a_molecule_are_for_no_other_beads(ends, types):
+    with pytest.raises(ValueError, match="one molecule of the beads 0 1 2 1 0; the topology has the beads 0 1 2"):
+        PriorForces([ends], types, periodic=False)
+
+
+def test_a_potential_keeps_that_terms_are_those_of_a_molecule(ends, positions):
+    potential = CGPotential(None, [("A", 1.0), ("B", 1.0), ("C", 1.0)], priors=[ends])
+    twice = potential.scaled(2.0)
+    both = twice.with_priors(potential.priors)
+    for factor, each in ((1, potential), (2, twice), (2, CGPotential.load(twice.to_bytes())), (3, both)):
+        assert energy(each.priors, TYPES, [], positions) == pytest.approx(factor * energy_of_ends(positions), rel=1e-6)
+        with pytest.raises(ValueError, match="one molecule"):
+            PriorForces(each.priors, TYPES[1:], periodic=False)
+
+
+def test_a_molecule_has_the_beads_of_its_terms(ends):
+    with pytest.raises(ValueError, match="beads of the prior HarmonicBondForce run from 0 to 4; .* are 0 to 3"):
+        to_xml(MoleculePrior(ends.force, TYPES[:4]))
+    with pytest.raises(ValueError, match="bead types of the molecule are counted from 0"):
+        MoleculePrior(ends.force, [0, -1])
+    pairs = openmm.CustomNonbondedForce("type1*type2*r")
+    pairs.addPerParticleParameter("type")
+    with pytest.raises(ValueError, match="not a CustomNonbondedForce"):
+        to_xml(MoleculePrior(pairs, TYPES))
 
 
 def test_cgnet_writes_half_k_and_half_the_repulsion(positions):

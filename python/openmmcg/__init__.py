@@ -1,5 +1,6 @@
 """OpenMM-CG: machine-learned coarse-grained molecular dynamics in OpenMM at native force-field speed."""
 
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,8 @@ except PackageNotFoundError:  # run from a source tree
 __all__ = ["CGForce", "CGPotential", "TabulatedBondedForce", "__version__", "external"]
 
 if TYPE_CHECKING:
-    from openmmcg.potentials import CGPotential, external
+    from openmmcg import external
+    from openmmcg.potentials import CGPotential
 else:
 
     def __getattr__(name: str) -> Any:
@@ -23,7 +25,5 @@ else:
 
             return CGPotential
         if name == "external":
-            from openmmcg.potentials import external
-
-            return external
+            return import_module("openmmcg.external")
         raise AttributeError(f"module 'openmmcg' has no attribute '{name}'")

@@ -15,8 +15,9 @@ from torch import Tensor
 from openmmcg.potentials.networks.primitives import Filter
 from openmmcg.potentials.networks.program import FilterConvolutionNetwork
 
-_CELLS = (192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144)
+_CELLS = (192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384)
 _VALUE_TOLERANCE, _SLOPE_TOLERANCE = 1e-6, 1e-5
+_ALMOST = 0.5  # of what that says: no number of cells that would do is passed over
 # Where in a cell the error of cubic interpolation is largest: of the value, and of the slope.
 _PROBES = (0.5, 0.2113, 0.7887)
 
@@ -67,9 +68,12 @@ def tabulate(filter: Filter, cutoff: float) -> NDArray[np.float64]:
     Raises
     ------
     ValueError
-        6144 cells do not suffice, or the filter is not finite.
+        16384 cells do not suffice, or the filter is not finite.
     """
+    needed = 0.0
     for cells in _CELLS:
+        if cells < needed:
+            continue
         knots = np.arange(-3.0, cells + 4.0) * (cutoff / cells)
         inner = knots[3:-3]
         values, slopes = _evaluate(filter, inner)
@@ -77,6 +81,9 @@ def tabulate(filter: Filter, cutoff: float) -> NDArray[np.float64]:
         error, slope_error = _interpolation_errors(filter, spline, inner)
         if error < _VALUE_TOLERANCE and slope_error < _SLOPE_TOLERANCE:
             return spline.c
+        # Errors fall as the fourth and third power of the width of a cell, or not yet so fast.
+        excess = max((error / _VALUE_TOLERANCE) ** (1 / 4), (slope_error / _SLOPE_TOLERANCE) ** (1 / 3))
+        needed = min(_ALMOST * excess * cells, _CELLS[-1])
     raise ValueError(
         f"a filter varies so fast that a table of {cells} cells reproduces it to {error:.0e} only, and "
         f"its slopes to {slope_error:.0e}; use fewer or wider radial basis functions"
@@ -144,8 +151,8 @@ class _Builder:
     def sum(self, *values: int) -> int:
         return self._add("sum", inputs=list(values))
 
-    def readout(self, value: int, weight: Tensor) -> None:
-        arrays = {"weight": self._store(weight), "bias": self._store(torch.zeros(1))}
+    def readout(self, value: int, weight: Tensor, bias: Tensor | None = None) -> None:
+        arrays = {"weight": self._store(weight), "bias": self._store(torch.zeros(1) if bias is None else bias)}
         self.operations.append({"operation": "readout", "input": value, **arrays})
 
     def _add(self, operation: str, **arguments: Any) -> int:

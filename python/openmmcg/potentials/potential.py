@@ -15,7 +15,7 @@ from openmm import app, unit
 
 from openmmcg.model_file import BeadType, ModelFile, finite_or_null, to_bytes
 from openmmcg.optional import optional_imports
-from openmmcg.potentials.priors import Prior, add_priors, from_xml, scale_prior, to_xml
+from openmmcg.potentials.priors import Prior, add_priors, restore_prior, scale_prior, to_xml
 from openmmcg.state import reading, replacing
 
 if TYPE_CHECKING:
@@ -223,9 +223,9 @@ class CGPotential:
         return self._file.description["provenance"]
 
     @property
-    def priors(self) -> list[openmm.Force]:
-        """The priors, as OpenMM forces between bead types, see *Priors* in ``docs/design.md``."""
-        return [from_xml(xml) for xml in self._file.priors]
+    def priors(self) -> list[Prior]:
+        """The priors, as OpenMM forces between bead types or as `MoleculePrior`; see *Priors* in ``docs/design.md``."""
+        return [restore_prior(xml) for xml in self._file.priors]
 
     @property
     def prior_templates(self) -> list[str]:
@@ -343,9 +343,9 @@ class CGPotential:
         Raises
         ------
         ValueError
-            An atom's name is no bead type, the topology is not the molecule of a network that knows only one, the
-            cutoff exceeds half the box, there is no box to be periodic in, or a ``CMMotionRemover`` is wanted for
-            several replicas.
+            An atom's name is no bead type, the topology is not the molecule of a network or a prior that knows only
+            one, the cutoff exceeds half the box, there is no box to be periodic in, or a ``CMMotionRemover`` is wanted
+            for several replicas.
         """
         from openmmcg.forces.cg_force import CGForce
         from openmmcg.simulation.replicas import replicate_system

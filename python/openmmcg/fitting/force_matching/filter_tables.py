@@ -215,7 +215,7 @@ class _Forces:
         self._adjoints.append(adjoint)
         return result
 
-    def readout(self, value: _Value, weight: Tensor) -> None:
+    def readout(self, value: _Value, weight: Tensor, bias: Tensor | None = None) -> None:
         self._adjoints.append(lambda: value.add_to_adjoint(weight.expand_as(value.features)))
 
     def _of_beads(self, value: _Value) -> Tensor:

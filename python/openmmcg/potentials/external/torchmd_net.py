@@ -3,6 +3,7 @@
 import copy
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from openmmcg.geometry.scriptable import minimum_image
 from openmmcg.model_file import BeadType
 from openmmcg.potentials.external.adapter import Adapter, existing, make_potential
+from openmmcg.potentials.external.torchmd_graph_network import convert_graph_network
 from openmmcg.potentials.external.units import energy_in_kilojoule_per_mole, length_in_nm
 from openmmcg.potentials.networks.primitives import distances_and_directions
 from openmmcg.potentials.potential import CGPotential
@@ -111,9 +113,11 @@ def from_torchmd_net(
 
     Notes
     -----
-    The cutoff is read from the model. In place of its own search for neighbours, which stops at ``max_num_neighbors``,
-    it gets the pairs of `CGForce`; a box that it was made with is not looked at. A constant energy (the ``mean`` of the
-    training data) counts once, however many replicas there are.
+    The graph network is converted, and runs natively, where it has no prior model and no ``mean``, sums over neighbours
+    and beads, and an activation of ours. Of other models their own code runs: in place of its search for neighbours,
+    which stops at ``max_num_neighbors``, it gets the pairs of `CGForce`. The cutoff is read from the model; a box that
+    it was made with is not looked at. A constant energy (the ``mean`` of the training data) counts once, however many
+    replicas there are.
     """
     what = f"the TorchMD-Net model {model if isinstance(model, (str, os.PathLike)) else type(model).__name__}"
     module = copy.deepcopy(_load(model)).cpu().eval()
@@ -132,12 +136,16 @@ def from_torchmd_net(
     ]
     if others:
         raise ValueError(f"{what} finds neighbours of its own in {', '.join(others)}, so replicas would see each other")
+    unit, energy_unit = length_in_nm(length), energy_in_kilojoule_per_mole(energy)
+    record = {"model": what, **(provenance or {})}
+    with suppress(ValueError):  # it is not made of the primitives: its own code runs
+        network = convert_graph_network(module, numbers, unit, energy_unit)
+        return CGPotential(network, bead_types, priors=priors, temperature=temperature, provenance=record)
     representation.distance = GivenPairs(search.cutoff_lower, search.loop)
     module.derivative = False  # type: ignore[assignment]
-    unit = length_in_nm(length)
     dtype = next(module.parameters()).dtype
     return make_potential(
-        TorchMDNetAdapter(module, numbers, unit, energy_in_kilojoule_per_mole(energy), dtype),
+        TorchMDNetAdapter(module, numbers, unit, energy_unit, dtype),
         bead_types,
         float(search.cutoff_upper) * unit,
         outputs_forces=False,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 
 import torch
+from torch import nn
 
-from openmmcg.potentials.networks.primitives import ACTIVATIONS, Filter
+from openmmcg.potentials.networks.primitives import ACTIVATIONS, Dense, Filter
 from openmmcg.potentials.networks.radial import CosineCutoff, ExponentialNormalBasis, GaussianBasis
 
 BASES = {"gaussian": GaussianBasis, "exponential_normal": ExponentialNormalBasis}
@@ -35,6 +37,21 @@ def make_filter(
 ) -> Filter:
     """A filter on the radial basis of this name, which ends with a cosine."""
     return Filter(BASES[basis](cutoff, size, start), CosineCutoff(cutoff), channels, activation, neighbors)
+
+
+def dense_layers(inputs: int, widths: Sequence[int], activation: str) -> nn.Module:
+    """Layers with activation, one after the other: a `Dense`, or a sequence of them."""
+    layers = [Dense(*sizes, activation) for sizes in pairwise([inputs, *widths])]
+    return layers[0] if len(layers) == 1 else nn.Sequential(*layers)
+
+
+def output_widths(output_channels: int | Sequence[int] | None, channels: int) -> list[int]:
+    """The widths of the layers before the energy, of which there is at least one."""
+    if output_channels is None or isinstance(output_channels, int):
+        return [channels if output_channels is None else output_channels]
+    if not output_channels:
+        raise ValueError("output_channels must hold the width of at least one layer; leave it out for the default")
+    return list(output_channels)
 
 
 @contextmanager

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from openmmcg.potentials.networks.options import check_options, initial_weights, make_filter
+from openmmcg.potentials.networks.options import (
+    check_options,
+    dense_layers,
+    initial_weights,
+    make_filter,
+    output_widths,
+)
 from openmmcg.potentials.networks.primitives import (
     Convolution,
     Dense,
@@ -19,7 +25,7 @@ from openmmcg.potentials.networks.primitives import (
     distances_and_directions,
     inner_product,
 )
-from openmmcg.potentials.networks.program import Program, Value, describe_dense
+from openmmcg.potentials.networks.program import Program, Value, describe_dense, describe_layers
 
 
 class Message(nn.Module):
@@ -139,7 +145,7 @@ class PaiNN(nn.Module):
         Distance beyond which beads are not neighbours, nm.
     activation : {"silu", "tanh", "shifted_softplus"}
         Activation of all layers that have one.
-    basis, basis_size, basis_start, neighbors, energy_scale, seed
+    basis, basis_size, basis_start, neighbors, energy_scale, output_channels, seed
         As of `SchNet`.
 
     Raises
@@ -174,9 +180,11 @@ class PaiNN(nn.Module):
         basis_start: float = 0.0,
         neighbors: float = 50.0,
         energy_scale: float = 10.0,
+        output_channels: int | Sequence[int] | None = None,
         seed: int | None = 0,
     ) -> None:
         super().__init__()
+        widths = output_widths(output_channels, channels)
         check_options(
             basis,
             activation,
@@ -185,6 +193,7 @@ class PaiNN(nn.Module):
             blocks=blocks,
             neighbors=neighbors,
             energy_scale=energy_scale,
+            output_channels=min(widths),
         )
 
         def new_filter() -> Filter:
@@ -201,8 +210,8 @@ class PaiNN(nn.Module):
             self.updates = nn.ModuleList(
                 Update(channels, activation, last=block == blocks - 1) for block in range(blocks)
             )
-            self.output = Dense(channels, channels, activation)
-            self.readout = Readout(channels, energy_scale)
+            self.output = dense_layers(channels, widths, activation)
+            self.readout = Readout(widths[-1], energy_scale)
 
     def forward(self, displacements: Tensor, types: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Energies of the beads, ``[N]``, kJ/mol; see `SchNet.forward`."""
@@ -221,5 +230,5 @@ class PaiNN(nn.Module):
         for message, update in zip(self.messages, self.updates, strict=True):
             scalars, vectors = message.describe(program, scalars, vectors)  # type: ignore[operator]
             scalars, vectors = update.describe(program, scalars, vectors)  # type: ignore[operator]
-        scalars = describe_dense(program, scalars, self.output)
+        scalars = describe_layers(program, scalars, self.output)
         program.readout(scalars, self.readout.weight * self.readout.scale)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from openmmcg.potentials.networks.primitives import Dense, Filter
 
@@ -42,8 +42,8 @@ class Program(Protocol[Value]):
     def sum(self, *values: Value) -> Value:
         """``y_i = Σ_a x^a_i``."""
 
-    def readout(self, value: Value, weight: Tensor) -> None:
-        """``E = Σ_i x_i · weight`` in kJ/mol; weight ``[in]``. Always the last."""
+    def readout(self, value: Value, weight: Tensor, bias: Tensor | None = None) -> None:
+        """``E = Σ_i x_i · weight + bias`` in kJ/mol; weight ``[in]``, bias ``[1]``. Always the last."""
 
 
 @runtime_checkable
@@ -60,3 +60,10 @@ class FilterConvolutionNetwork(Protocol):
 def describe_dense(program: Program[Value], value: Value, layer: Dense) -> Value:
     """A dense layer that is a module."""
     return program.dense(value, layer.weight, layer.bias, layer.activation)
+
+
+def describe_layers(program: Program[Value], value: Value, layers: nn.Module) -> Value:
+    """What `dense_layers` makes."""
+    for layer in [layers] if isinstance(layers, Dense) else layers.children():
+        value = describe_dense(program, value, layer)  # type: ignore[arg-type]
+    return value

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
-from openmmcg.potentials.networks.options import check_options, initial_weights, make_filter
+from openmmcg.potentials.networks.options import (
+    check_options,
+    dense_layers,
+    initial_weights,
+    make_filter,
+    output_widths,
+)
 from openmmcg.potentials.networks.primitives import (
     Convolution,
     Dense,
@@ -13,7 +21,7 @@ from openmmcg.potentials.networks.primitives import (
     Readout,
     distances_and_directions,
 )
-from openmmcg.potentials.networks.program import Program, Value, describe_dense
+from openmmcg.potentials.networks.program import Program, Value, describe_dense, describe_layers
 
 
 class InteractionBlock(nn.Module):
@@ -21,9 +29,10 @@ class InteractionBlock(nn.Module):
 
     def __init__(self, channels: int, filter: Filter, activation: str) -> None:
         super().__init__()
-        self.input = Dense(channels, channels, bias=False)
+        filters = filter.output.weight.shape[0]
+        self.input = Dense(channels, filters, bias=False)
         self.convolution = Convolution(filter)
-        self.hidden = Dense(channels, channels, activation)
+        self.hidden = Dense(filters, channels, activation)
         self.output = Dense(channels, channels)
 
     def forward(self, features: Tensor, distances: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -67,8 +76,10 @@ class SchNet(nn.Module):
         About how many neighbours a bead has; it keeps sums over neighbours of order one.
     energy_scale : float
         Size of a bead's energy when training begins, kJ/mol; some k_B T are right for mean forces.
-    output_channels : int, optional
-        Width of the layer before the energy; by default that of the others.
+    filter_channels : int, optional
+        Width of the filters; by default that of the layers.
+    output_channels : int or sequence of int, optional
+        Width of the layer before the energy, or of several; by default one as wide as the others.
     seed : int, optional
         Of the initial weights: a script that is run again makes the same network, whatever it did before. None draws
         them from torch's global generator.
@@ -103,11 +114,13 @@ class SchNet(nn.Module):
         basis_start: float = 0.0,
         neighbors: float = 50.0,
         energy_scale: float = 10.0,
-        output_channels: int | None = None,
+        filter_channels: int | None = None,
+        output_channels: int | Sequence[int] | None = None,
         seed: int | None = 0,
     ) -> None:
         super().__init__()
-        width = output_channels if output_channels is not None else channels
+        filters = filter_channels if filter_channels is not None else channels
+        widths = output_widths(output_channels, channels)
         check_options(
             basis,
             activation,
@@ -116,7 +129,8 @@ class SchNet(nn.Module):
             blocks=blocks,
             neighbors=neighbors,
             energy_scale=energy_scale,
-            output_channels=width,
+            filter_channels=filters,
+            output_channels=min(widths),
         )
         self.types = types
         self.cutoff = float(cutoff)
@@ -124,10 +138,10 @@ class SchNet(nn.Module):
             self.embedding = Embedding(types, channels)
             self.blocks = nn.ModuleList()
             for _ in range(blocks):
-                filter = make_filter(basis, cutoff, basis_size, basis_start, channels, activation, neighbors)
+                filter = make_filter(basis, cutoff, basis_size, basis_start, filters, activation, neighbors)
                 self.blocks.append(InteractionBlock(channels, filter, activation))
-            self.output = Dense(channels, width, activation)
-            self.readout = Readout(width, energy_scale)
+            self.output = dense_layers(channels, widths, activation)
+            self.readout = Readout(widths[-1], energy_scale)
 
     def forward(self, displacements: Tensor, types: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Energies of the beads.
@@ -157,5 +171,5 @@ class SchNet(nn.Module):
         features = program.embedding(self.embedding.weight)
         for block in self.blocks:
             features = block.describe(program, features)  # type: ignore[operator]
-        features = describe_dense(program, features, self.output)
+        features = describe_layers(program, features, self.output)
         program.readout(features, self.readout.weight * self.readout.scale)

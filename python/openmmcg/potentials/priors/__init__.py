@@ -2,6 +2,7 @@
 
 from openmmcg.potentials.priors.bonded import CosineAngles, HarmonicAngles, HarmonicBonds, PeriodicDihedrals
 from openmmcg.potentials.priors.importers import from_cgnet, from_mlcg, from_torchmd_cg
+from openmmcg.potentials.priors.molecule import MoleculePrior
 from openmmcg.potentials.priors.repulsion import Repulsion, shortest_distances
 from openmmcg.potentials.priors.tabulated import (
     Table,
@@ -10,12 +11,21 @@ from openmmcg.potentials.priors.tabulated import (
     TabulatedDihedrals,
     TabulatedPairs,
 )
-from openmmcg.potentials.priors.templates import Prior, PriorForces, add_priors, from_xml, scale_prior, to_xml
+from openmmcg.potentials.priors.templates import (
+    Prior,
+    PriorForces,
+    add_priors,
+    from_xml,
+    restore_prior,
+    scale_prior,
+    to_xml,
+)
 
 __all__ = [
     "CosineAngles",
     "HarmonicAngles",
     "HarmonicBonds",
+    "MoleculePrior",
     "PeriodicDihedrals",
     "Prior",
     "PriorForces",
@@ -30,6 +40,7 @@ __all__ = [
     "from_mlcg",
     "from_torchmd_cg",
     "from_xml",
+    "restore_prior",
     "scale_prior",
     "shortest_distances",
     "to_xml",

@@ -4,6 +4,9 @@ A template is an OpenMM force in XML, so that one file serves any number of bead
 without particles and with one per-particle parameter, the bead type; or a force of bonds, angles or torsions in
 which every term names *bead types* where an ordinary force names particles. Such a term is meant for all bonds,
 angles or dihedrals between beads of these types, in this order or the reverse.
+
+Where the XML has the attribute ``molecule``, the types of a molecule's beads, the terms name its beads, and the prior
+is for no other beads (`MoleculePrior`).
 """
 
 from __future__ import annotations
@@ -18,7 +21,9 @@ from numpy.typing import NDArray
 
 from openmmcg._openmmcg import is_tabulated
 from openmmcg.forces.tabulated_bonded_force import TabulatedBondedForce
+from openmmcg.geometry.indices import check_indices
 from openmmcg.geometry.internal_coordinates import bonded_terms
+from openmmcg.potentials.priors.molecule import MoleculePrior
 from openmmcg.simulation.replicas import TERMS
 
 _BONDED = {kind: description for kind, description in TERMS.items() if description[1] > 1}
@@ -40,7 +45,8 @@ def to_xml(prior: Prior) -> str:
     ------
     ValueError
         It is no template: neither a ``CustomNonbondedForce`` with ``type`` as its only per-particle parameter and no
-        particles, nor a force with bonds, angles or torsions.
+        particles, nor a force with bonds, angles or torsions. Or the terms of a `MoleculePrior` are of beads that its
+        molecule does not have.
     """
     force = prior if isinstance(prior, openmm.Force) else prior.template()
     pair = isinstance(force, openmm.CustomNonbondedForce) and (
@@ -57,7 +63,13 @@ def to_xml(prior: Prior) -> str:
             f"({', '.join(kind.__name__ for kind in _BONDED)}, TabulatedBondedForce, CustomCompoundBondForce of 2 to "
             f"4); got {force!r}"
         )
-    return openmm.XmlSerializer.serialize(force)
+    if not isinstance(prior, MoleculePrior):
+        return openmm.XmlSerializer.serialize(force)
+    if pair:
+        raise ValueError("a MoleculePrior needs a force of bonds, angles or torsions, not a CustomNonbondedForce")
+    xml = _with_molecule(openmm.XmlSerializer.serialize(force), prior.molecule)
+    check_indices(_terms_of(xml), len(prior.molecule), f"beads of the prior {force.getName()}")
+    return xml
 
 
 def from_xml(xml: str) -> openmm.Force:
@@ -66,25 +78,36 @@ def from_xml(xml: str) -> openmm.Force:
     return TabulatedBondedForce.of(force) if is_tabulated(int(force.this)) else force
 
 
+def restore_prior(xml: str) -> Prior:
+    """What `to_xml` was given: a force, or a `MoleculePrior`."""
+    force, molecule = from_xml(xml), _molecule_of(xml)
+    return force if molecule is None else MoleculePrior(force, molecule)
+
+
 def scale_prior(xml: str, factor: float) -> str:
     """A prior, as OpenMM XML, with its energy times a factor."""
     force = from_xml(xml)
+    _scale(force, factor)
+    scaled, molecule = openmm.XmlSerializer.serialize(force), _molecule_of(xml)
+    return scaled if molecule is None else _with_molecule(scaled, molecule)
+
+
+def _scale(force: openmm.Force, factor: float) -> None:
     if isinstance(force, TabulatedBondedForce):
         for index in range(force.getNumTables()):
             start, stop, energies = force.getTableParameters(index)
             force.setTableParameters(index, start, stop, factor * energies)
-        return openmm.XmlSerializer.serialize(force)
+        return
     if hasattr(force, "setEnergyFunction"):
         energy, *definitions = force.getEnergyFunction().split(";", 1)
         force.setEnergyFunction(";".join([f"{factor!r}*({energy})", *definitions]))
-        return openmm.XmlSerializer.serialize(force)
+        return
     term = _BONDED[type(force)][0]
     constants = 6 if isinstance(force, openmm.RBTorsionForce) else 1  # the last parameters, which are energies
     for index in range(getattr(force, f"getNum{term}s")()):
         parameters = getattr(force, f"get{term}Parameters")(index)
         scaled = [factor * constant for constant in parameters[-constants:]]
         getattr(force, f"set{term}Parameters")(index, *parameters[:-constants], *scaled)
-    return openmm.XmlSerializer.serialize(force)
 
 
 def add_priors(
@@ -115,14 +138,19 @@ def add_priors(
     Raises
     ------
     ValueError
-        There are priors of bonds, but none for a bond that is there.
+        There are priors of bonds, but none for a bond that is there; or a prior is of a molecule, and these beads are
+        not those of the molecule.
     """
     terms = bonded_terms(bonds)
     paths = {2: terms.bonds, 3: terms.angles, 4: terms.dihedrals}
     unbound, bonds_have_priors = set(terms.bonds), False
     for xml in templates:
-        force = from_xml(xml)
-        if isinstance(force, openmm.CustomNonbondedForce):
+        force, molecule = from_xml(xml), _molecule_of(xml)
+        if molecule is not None:
+            _check_molecule(molecule, types, force.getName(), type_names)
+            force.setUsesPeriodicBoundaryConditions(periodic)
+            unbound -= {(min(beads), max(beads)) for beads in _terms_of(xml) if len(beads) == 2}
+        elif isinstance(force, openmm.CustomNonbondedForce):
             for bead_type in types:
                 force.addParticle([int(bead_type)])
             force.createExclusionsFromBonds(terms.bonds, 2)
@@ -143,6 +171,37 @@ def add_priors(
             "nothing would hold them together; fit the priors to frames that have such a bond, or correct the bonds of "
             "the topology"
         )
+
+
+def _molecule_of(xml: str) -> list[int] | None:
+    """The bead types of the molecule whose beads the terms of a prior name; None where they name types."""
+    molecule = ElementTree.fromstring(xml).get("molecule")
+    return None if molecule is None else [int(kind) for kind in molecule.split()]
+
+
+def _with_molecule(xml: str, molecule: Sequence[int]) -> str:
+    root = ElementTree.fromstring(xml)
+    root.set("molecule", " ".join(str(int(kind)) for kind in molecule))
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _terms_of(xml: str) -> list[tuple[int, ...]]:
+    """What each term of a force of bonds, angles or torsions names, beads or types."""
+    elements = (element for element in ElementTree.fromstring(xml).iter() if "p1" in element.attrib)
+    return [tuple(int(element.attrib[name]) for name in _particle_names(element)) for element in elements]
+
+
+def _check_molecule(
+    molecule: Sequence[int], types: Sequence[int], prior: str, type_names: Sequence[str] | None
+) -> None:
+    if list(types) == list(molecule):
+        return
+    names = dict(enumerate(type_names or ()))
+    expected, found = (" ".join(names.get(kind, str(kind)) for kind in beads) for beads in (molecule, types))
+    raise ValueError(
+        f"the terms of the prior {prior} are those of one molecule of the beads {expected}; the topology has the beads "
+        f"{found}. Give it one molecule, with its beads in this order, and replicas= for several copies"
+    )
 
 
 def _term(force: openmm.Force) -> tuple[str, int] | None:

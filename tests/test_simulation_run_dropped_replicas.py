@@ -141,3 +141,20 @@ def test_an_unstable_equilibration_drops_a_replica_without_frames(tmp_path):
 def test_there_are_two_choices(tmp_path):
     with pytest.raises(ValueError, match="on_unstable must be 'stop' or 'drop', not 'ignore'"):
         short_run(tmp_path / "slope.h5md", on_unstable="ignore")
+
+
+def test_an_error_that_no_replica_shows_stops_all(tmp_path, monkeypatch):
+    """Nobody knows which of the replicas that share a Context to drop."""
+    calls = []
+
+    def step(self, steps):
+        calls.append(steps)
+        if len(calls) > 3:
+            raise openmm.OpenMMException("Particle coordinate is NaN")
+        steps_as_ever(self, steps)
+
+    steps_as_ever = openmm.VerletIntegrator.step
+    monkeypatch.setattr(openmm.VerletIntegrator, "step", step)
+    with pytest.raises(UnstableSimulationError, match="Particle coordinate is NaN"):
+        short_run(tmp_path / "trap.h5md", places=(0.0, 0.1, 0.05))
+    assert len(calls) == 4

@@ -104,6 +104,10 @@ def test_systems_differ_by_what_was_changed():
     assert system_differences(there, describe_system(harmonic_system())) == []
     (difference,) = system_differences(there, describe_system(harmonic_system(constants=(100.0, 201.0))))
     assert difference == "force 0 (HarmonicBondForce) Bonds/Bond@k ['100', '200'] there, ['100', '201'] here"
+    periodic = harmonic_system()
+    periodic.getForce(0).setUsesPeriodicBoundaryConditions(True)
+    (difference,) = system_differences(there, describe_system(periodic))
+    assert difference.startswith("force 0 (HarmonicBondForce) @usesPeriodic")
     heavier = system_of(*[], beads=3, mass=21.0)
     assert any("mass" in text for text in system_differences(there, describe_system(heavier)))
     assert any("force 0" in text for text in system_differences(there, describe_system(heavier)))

@@ -308,7 +308,7 @@ def compare(potential: CGPotential, calculate: Calculator, beads: int, platform:
 def tame(potential: CGPotential, beads: int) -> CGPotential:
     """An untrained potential with forces of a liquid's size, and beads that keep apart."""
     size = forces_of(context_of(potential, *liquid(beads, "cubic")))[1].std()
-    return potential.scaled(100.0 / size).with_priors([Repulsion([[0.25, 0.25], [0.25, 0.25]])])
+    return potential.scaled(30.0 / size).with_priors([Repulsion([[0.25, 0.25], [0.25, 0.25]])])
 
 
 def compare_replicas(potential: CGPotential, beads: int, replicas: int = 8) -> float:
@@ -323,7 +323,7 @@ def compare_replicas(potential: CGPotential, beads: int, replicas: int = 8) -> f
 
 def run(potential: CGPotential, beads: int, steps: int) -> tuple[float, float]:
     """Temperature (K) after some steps of 2 fs at 300 K, and the time of one (ms)."""
-    integrator = openmm.LangevinMiddleIntegrator(300, 5, 0.002)
+    integrator = openmm.LangevinMiddleIntegrator(300, 20, 0.002)
     context = context_of(potential, *liquid(beads, "cubic"), integrator=integrator)
     context.setVelocitiesToTemperature(300, 1)
     integrator.step(2)

@@ -113,8 +113,8 @@ def from_torchmd_net(
 
     Notes
     -----
-    The graph network is converted, and runs natively, where it has no prior model and no ``mean``, sums over neighbours
-    and beads, and an activation of ours. Of other models their own code runs: in place of its search for neighbours,
+    The graph network is converted, and runs natively, where it is in single precision, has no prior model and no
+    ``mean``, sums over neighbours and beads, and an activation of ours. Of other models their own code runs: in place of its search for neighbours,
     which stops at ``max_num_neighbors``, it gets the pairs of `CGForce`. The cutoff is read from the model; a box that
     it was made with is not looked at. A constant energy (the ``mean`` of the training data) counts once, however many
     replicas there are.
@@ -138,12 +138,13 @@ def from_torchmd_net(
         raise ValueError(f"{what} finds neighbours of its own in {', '.join(others)}, so replicas would see each other")
     unit, energy_unit = length_in_nm(length), energy_in_kilojoule_per_mole(energy)
     record = {"model": what, **(provenance or {})}
-    with suppress(ValueError):  # it is not made of the primitives: its own code runs
-        network = convert_graph_network(module, numbers, unit, energy_unit)
-        return CGPotential(network, bead_types, priors=priors, temperature=temperature, provenance=record)
+    dtype = next(module.parameters()).dtype
+    if dtype == torch.float32:  # networks of ours lose what double precision has more
+        with suppress(ValueError):  # it is not made of the primitives: its own code runs
+            network = convert_graph_network(module, numbers, unit, energy_unit)
+            return CGPotential(network, bead_types, priors=priors, temperature=temperature, provenance=record)
     representation.distance = GivenPairs(search.cutoff_lower, search.loop)
     module.derivative = False  # type: ignore[assignment]
-    dtype = next(module.parameters()).dtype
     return make_potential(
         TorchMDNetAdapter(module, numbers, unit, energy_unit, dtype),
         bead_types,

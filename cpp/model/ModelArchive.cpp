@@ -57,7 +57,17 @@ ModelArchive ModelArchive::fromFile(const std::string& path) {
 
 ModelArchive::ModelArchive(std::vector<char> bytes, const std::string& source)
     : bytes(std::move(bytes)), source(source) {
-    readDirectory();
+    entries = readDirectory();
+    if (entries.count("model.json") == 0) {
+        isTorchScriptArchive = true;
+        std::map<std::string, Entry> extras;
+        for (const auto& [name, entry] : entries) {
+            const size_t extra = name.find("/extra/");
+            if (extra != std::string::npos && extra == name.find('/'))
+                extras[name.substr(extra + std::strlen("/extra/"))] = entry;
+        }
+        entries = std::move(extras);
+    }
     readDescription();
 }
 
@@ -74,7 +84,9 @@ T ModelArchive::read(uint64_t position) const {
     return value;
 }
 
-void ModelArchive::readDirectory() {
+/** Where the entries are, and that they lie within the file. */
+std::map<std::string, ModelArchive::Entry> ModelArchive::readDirectory() const {
+    std::map<std::string, Entry> found;
     const std::string notAnArchive =
         "is not a complete potential file (no zip directory found): it is truncated, or not written by "
         "CGPotential.save() or torch.jit.save()";
@@ -84,15 +96,15 @@ void ModelArchive::readDirectory() {
     if (end == searchLimit)
         fail(notAnArchive);
     end--;
-    uint64_t entries = read<uint16_t>(end + 10), position = read<uint32_t>(end + 16);
+    uint64_t number = read<uint16_t>(end + 10), position = read<uint32_t>(end + 16);
     if (end >= locatorSize && read<uint32_t>(end - locatorSize) == locatorSignature) {
         const uint64_t end64 = read<uint64_t>(end - locatorSize + 8);
         if (read<uint32_t>(end64) != end64Signature)
             fail(notAnArchive);
-        entries = read<uint64_t>(end64 + 32);
+        number = read<uint64_t>(end64 + 32);
         position = read<uint64_t>(end64 + 48);
     }
-    for (uint64_t i = 0; i < entries; i++) {
+    for (uint64_t i = 0; i < number; i++) {
         if (read<uint32_t>(position) != directorySignature)
             fail("is corrupted: its directory cannot be read");
         const uint16_t nameLength = read<uint16_t>(position + 28), extraLength = read<uint16_t>(position + 30);
@@ -115,43 +127,48 @@ void ModelArchive::readDirectory() {
                     value += 8;
                 }
         }
-        const size_t extra = name.find("/extra/");
-        if (extra != std::string::npos && extra == name.find('/')) {
-            if (read<uint32_t>(entry.offset) != localSignature)
-                fail("is corrupted: the entry '" + name + "' is not where the directory says");
-            entry.offset += localHeaderSize + read<uint16_t>(entry.offset + 26) + read<uint16_t>(entry.offset + 28);
-            if (entry.offset > bytes.size() || entry.size > bytes.size() - entry.offset)
-                fail("is truncated or corrupted: the entry '" + name + "' runs past its end");
-            extras[name.substr(extra + std::strlen("/extra/"))] = entry;
-        }
+        if (read<uint32_t>(entry.offset) != localSignature)
+            fail("is corrupted: the entry '" + name + "' is not where the directory says");
+        entry.offset += localHeaderSize + read<uint16_t>(entry.offset + 26) + read<uint16_t>(entry.offset + 28);
+        if (entry.stored && entry.size != compressedSize)
+            fail("is corrupted: the entry '" + name + "' is of two sizes");
+        if (compressedSize > bytes.size() || entry.offset > bytes.size() - compressedSize)
+            fail("is truncated or corrupted: the entry '" + name + "' runs past its end");
+        if (!found.emplace(name, entry).second)
+            fail("is corrupted: it holds the entry '" + name + "' twice");
         position = next;
     }
+    return found;
 }
 
-std::string_view ModelArchive::getExtra(const std::string& name) const {
-    auto found = extras.find(name);
-    if (found == extras.end())
+std::string_view ModelArchive::getEntry(const std::string& name) const {
+    auto found = entries.find(name);
+    if (found == entries.end())
         fail("has no entry '" + name + "'");
     const Entry& entry = found->second;
     if (!entry.stored)
-        fail("holds the entry '" + name + "' compressed; it must be stored as torch.jit.save() does");
+        fail("holds the entry '" + name + "' compressed; it must be stored, as CGPotential.save() does");
     std::string_view content(bytes.data() + entry.offset, entry.size);
     if (crc32(content) != entry.checksum)
         fail("is corrupted: the checksum of '" + name + "' does not agree; save or copy the file again");
     return content;
 }
 
+std::string_view ModelArchive::getModule() const {
+    return isTorchScriptArchive ? std::string_view(bytes.data(), bytes.size()) : getEntry("module.pt");
+}
+
 bool ModelArchive::hasCompiledNetwork() const {
-    return extras.count("compiled_network.json") > 0;
+    return entries.count("compiled_network.json") > 0;
 }
 
 void ModelArchive::readDescription() {
-    if (extras.count("model.json") == 0)
+    if (entries.count("model.json") == 0)
         fail(
             "is a TorchScript archive without model.json: write it with CGPotential.save(), or give the "
             "torch.jit.ScriptModule itself to CGForce");
     try {
-        const auto json = nlohmann::json::parse(getExtra("model.json"));
+        const auto json = nlohmann::json::parse(getEntry("model.json"));
         if (json.at("format") != "openmm-cg potential")
             fail("is not an openmm-cg potential (format '" + json.at("format").get<std::string>() + "')");
         const int version = json.at("format_version");

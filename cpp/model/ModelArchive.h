@@ -27,14 +27,15 @@ struct ModelDescription {
 };
 
 /**
- * A potential file held in memory: the entries of a zip archive as `torch.jit.save` writes it.
+ * A potential file held in memory: a zip of stored (uncompressed) entries, of which model.json describes it.
  *
- * Only stored (uncompressed) entries can be read, which is what all of `extra/` is. Every entry read is
- * checked against its CRC-32. Errors are OpenMM::OpenMMException and begin with the name of the source.
+ * Files of version 1 are TorchScript archives, as `torch.jit.save` writes them, with these entries in their folder
+ * `extra`. Every entry read is checked against its CRC-32. Errors are OpenMM::OpenMMException and begin with the name
+ * of the source.
  */
 class ModelArchive {
 public:
-    static const int formatVersion = 1;
+    static const int formatVersion = 2;
     /** Read a file. */
     static ModelArchive fromFile(const std::string& path);
     /** @param source  what error messages call these bytes */
@@ -49,8 +50,10 @@ public:
         return description;
     }
     bool hasCompiledNetwork() const;
-    /** The content of the entry `extra/<name>`. The view lives as long as the archive. */
-    std::string_view getExtra(const std::string& name) const;
+    /** The content of an entry. The view lives as long as the archive. */
+    std::string_view getEntry(const std::string& name) const;
+    /** What the TorchScript engine runs, as `torch.jit.save` writes it. */
+    std::string_view getModule() const;
     /** Throw an OpenMMException about this source. */
     [[noreturn]] void fail(const std::string& message) const;
 
@@ -62,11 +65,12 @@ private:
     };
     template <class T>
     T read(uint64_t position) const;
-    void readDirectory();
+    std::map<std::string, Entry> readDirectory() const;
     void readDescription();
     std::vector<char> bytes;
     std::string source;
-    std::map<std::string, Entry> extras;
+    std::map<std::string, Entry> entries;
+    bool isTorchScriptArchive = false;  ///< as all was in version 1
     ModelDescription description;
 };
 

@@ -76,7 +76,7 @@ TorchScriptModule::TorchScriptModule(const ModelArchive& model, const EngineSett
         "cannot be loaded. If its operators are registered from Python, import the package "
         "that does so before making the Context";
     explainErrors(problem, [&] {
-        std::istringstream stream(std::string(model.getBytes().begin(), model.getBytes().end()));
+        std::istringstream stream{std::string(model.getModule())};
         module = torch::jit::load(stream, device);
         prepareTensors();
         module.eval();

@@ -213,7 +213,7 @@ def _some_beads(network: torch.jit.ScriptModule) -> tuple[Tensor, Tensor, Tensor
 
 
 def scale_module(content: bytes, factor: float) -> torch.jit.ScriptModule:
-    """The module in the content of a model file with its energy times a factor; never scripted anew.
+    """A module, given as in a model file, with its energy times a factor; never scripted anew.
 
     TorchScript names the classes that it scripts by what the process has scripted before. So the same file, scaled,
     is the same file again, by which runs are recognised that go on where they were.
@@ -224,7 +224,7 @@ def scale_module(content: bytes, factor: float) -> torch.jit.ScriptModule:
 
 
 def load_module(content: bytes) -> torch.jit.ScriptModule:
-    """The TorchScript module in the content of a model file."""
+    """The TorchScript module of a model file's entry."""
     return torch.jit.load(io.BytesIO(content), map_location="cpu")
 
 

@@ -86,7 +86,7 @@ class CGPotential:
             "temperature": temperature,
             "provenance": finite_or_null(provenance or {}),
         }
-        extras: dict[str, str | bytes] = {"priors.json": json.dumps([to_xml(prior) for prior in priors])}
+        entries: dict[str, str | bytes] = {"priors.json": json.dumps([to_xml(prior) for prior in priors])}
         module = None
         if network is not None:
             with optional_imports():
@@ -103,13 +103,11 @@ class CGPotential:
             if network.cutoff is None:
                 description["molecule"] = network.molecule.tolist()  # type: ignore[operator,union-attr]
             if compiled is not None:
-                extras["compiled_network.json"], extras["compiled_network.bin"] = compiled
-        self._file = ModelFile(to_bytes(module, description, extras))
+                entries["compiled_network.json"], entries["compiled_network.bin"] = compiled
+        self._file = ModelFile(to_bytes(module, description, entries))
 
     def with_priors(self, priors: Sequence[Prior], *, provenance: Mapping[str, Any] | None = None) -> CGPotential:
         """This potential and more priors, for example a correction found afterwards.
-
-        Where there is a network, this needs torch.
 
         Parameters
         ----------
@@ -122,14 +120,9 @@ class CGPotential:
             **self._file.description,
             "provenance": finite_or_null({**self.provenance, **(provenance or {})}),
         }
-        extras: dict[str, str | bytes] = {
-            "priors.json": json.dumps([*self._file.priors, *(to_xml(prior) for prior in priors)])
-        }
-        compiled = self.compile()
-        if compiled is not None:
-            extras["compiled_network.json"], extras["compiled_network.bin"] = compiled
-        module = self.module if self.has_network else None
-        return CGPotential.load(to_bytes(module, description, extras))
+        templates = [*self._file.priors, *(to_xml(prior) for prior in priors)]
+        entries = {**self._file.entries, "priors.json": json.dumps(templates)}
+        return CGPotential.load(to_bytes(None, description, entries))
 
     def scaled(self, factor: float, *, priors: bool = True) -> CGPotential:
         """This potential with its energy times a factor; needs torch.
@@ -141,18 +134,18 @@ class CGPotential:
         priors
             Whether it is of the priors as well, or of the network alone.
         """
-        with optional_imports():
-            from openmmcg.potentials.contract import scale_module
-
-        extras: dict[str, str | bytes] = {}
+        templates = [scale_prior(xml, factor) if priors else xml for xml in self._file.priors]
+        entries: dict[str, str | bytes] = {**self._file.entries, "priors.json": json.dumps(templates)}
         compiled = self.compile()
         if compiled is not None:
-            extras["compiled_network.json"] = compiled[0]
-            extras["compiled_network.bin"] = scale_readout(*compiled, factor)
-        templates = [scale_prior(xml, factor) if priors else xml for xml in self._file.priors]
-        extras["priors.json"] = json.dumps(templates)
-        module = scale_module(self.to_bytes(), factor) if self.has_network else None
-        return CGPotential.load(to_bytes(module, self._file.description, extras))
+            entries["compiled_network.bin"] = scale_readout(*compiled, factor)
+        module = None
+        if self.has_network:
+            with optional_imports():
+                from openmmcg.potentials.contract import scale_module
+
+            module = scale_module(self._file.entry("module.pt"), factor)
+        return CGPotential.load(to_bytes(module, self._file.description, entries))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str] | bytes) -> CGPotential:
@@ -247,7 +240,7 @@ class CGPotential:
             from openmmcg.potentials.contract import load_module
 
         with reading(self._file.source, "a potential"):
-            return load_module(self.to_bytes())
+            return load_module(self._file.entry("module.pt"))
 
     @property
     def network(self) -> torch.jit.ScriptModule:
@@ -260,9 +253,9 @@ class CGPotential:
         None where the network does not consist of the primitives; such a potential runs on the TorchScript
         engine.
         """
-        if not self._file.extra("compiled_network.json", b""):
+        if "compiled_network.json" not in self._file.entries:
             return None
-        return self._file.extra("compiled_network.json").decode(), self._file.extra("compiled_network.bin")
+        return self._file.entry("compiled_network.json").decode(), self._file.entry("compiled_network.bin")
 
     def find_types(self, topology: app.Topology, types: Sequence[str] | None = None) -> list[int]:
         """Bead type of each atom of a topology.

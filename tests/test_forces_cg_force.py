@@ -55,7 +55,10 @@ def engine(request):
 @pytest.mark.pairwise("case", "engine")
 @pytest.mark.parametrize("options", NETWORKS.values(), ids=NETWORKS)
 def test_energy_and_forces_are_those_of_the_network(case, engine, box, options):
-    potential = random_potential(3, **options)
+    assert_energy_and_forces_are_those_of_the_network(random_potential(3, **options), case, engine, box)
+
+
+def assert_energy_and_forces_are_those_of_the_network(potential, case, engine, box):
     positions = scatter(BEADS, box)
     energy, forces = energy_and_forces(case.context(cg_system(potential, positions, box, engine), positions))
     expected_energy, expected_forces = exact(potential, positions, types_of(BEADS), box)
@@ -67,7 +70,10 @@ def test_energy_and_forces_are_those_of_the_network(case, engine, box, options):
 @pytest.mark.pairwise("case", "engine")
 @pytest.mark.parametrize("network", KINDS)
 def test_forces_are_minus_the_gradient_of_the_energy(case, engine, box, network):
-    potential = random_potential(network=network)
+    assert_forces_are_minus_the_gradient_of_the_energy(random_potential(network=network), case, engine, box)
+
+
+def assert_forces_are_minus_the_gradient_of_the_energy(potential, case, engine, box):
     positions = scatter(BEADS, box)
     system = cg_system(potential, positions, box, engine)
     forces = energy_and_forces(case.context(system, positions))[1]
@@ -93,7 +99,10 @@ def test_forces_are_minus_the_gradient_of_the_energy(case, engine, box, network)
 @pytest.mark.parametrize("parity", [1, -1], ids=["rotation", "reflection"])
 @pytest.mark.parametrize("network", KINDS)
 def test_forces_turn_with_the_beads(case, engine, network, parity):
-    potential = random_potential(2, network=network)
+    assert_forces_turn_with_the_beads(random_potential(2, network=network), case, engine, parity)
+
+
+def assert_forces_turn_with_the_beads(potential, case, engine, parity):
     positions = scatter(BEADS)
     rotation, _ = np.linalg.qr(np.random.default_rng(5).normal(size=(3, 3)))
     rotation *= parity * np.sign(np.linalg.det(rotation))
@@ -551,7 +560,7 @@ def test_positions_that_are_not_finite_are_named(case, engine, potential):
         ({"types": [0, 2]}, "bead 1 has the bead type 2, but the model knows the types 0 to 1"),
         ({"types": [0, 1], "particles": [0, 0]}, "particle 0 is listed twice"),
         ({"types": [0, 1], "particles": [0, -1]}, "-1 is negative"),
-        ({"types": [0, 1], "engine": "quantum"}, "no engine 'quantum'; choose auto, native or torchscript"),
+        ({"types": [0, 1], "engine": "quantum"}, "no engine 'quantum'; choose auto, native, torchscript or"),
     ],
 )
 def test_options_that_do_not_fit_the_model_are_refused(potential, options, message):

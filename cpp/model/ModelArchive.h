@@ -1,9 +1,9 @@
 #pragma once
-#include <cstdint>
-#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "ZipArchive.h"
 
 namespace OpenMMCG {
 
@@ -30,8 +30,7 @@ struct ModelDescription {
  * A potential file held in memory: a zip of stored (uncompressed) entries, of which model.json describes it.
  *
  * Files of version 1 are TorchScript archives, as `torch.jit.save` writes them, with these entries in their folder
- * `extra`. Every entry read is checked against its CRC-32. Errors are OpenMM::OpenMMException and begin with the name
- * of the source.
+ * `extra`. Errors are OpenMM::OpenMMException and begin with the name of the source.
  */
 class ModelArchive {
 public:
@@ -40,6 +39,7 @@ public:
     static ModelArchive fromFile(const std::string& path);
     /** @param source  what error messages call these bytes */
     ModelArchive(std::vector<char> bytes, const std::string& source);
+    ModelArchive(ModelArchive&&) = default;
     const std::vector<char>& getBytes() const {
         return bytes;
     }
@@ -50,27 +50,24 @@ public:
         return description;
     }
     bool hasCompiledNetwork() const;
-    /** The content of an entry. The view lives as long as the archive. */
+    bool hasTorchScriptModule() const;
+    bool hasInductorPackage() const;
+    /** The content of an entry. The view lives as long as the archive, as all of these do. */
     std::string_view getEntry(const std::string& name) const;
-    /** What the TorchScript engine runs, as `torch.jit.save` writes it. */
-    std::string_view getModule() const;
+    /** What `torch.jit.save` wrote. */
+    std::string_view getTorchScriptModule() const;
+    /** What `torch._inductor.aoti_compile_and_package` wrote. */
+    std::string_view getInductorPackage() const;
     /** Throw an OpenMMException about this source. */
     [[noreturn]] void fail(const std::string& message) const;
 
 private:
-    struct Entry {
-        uint64_t offset, size;
-        uint32_t checksum;
-        bool stored;
-    };
-    template <class T>
-    T read(uint64_t position) const;
-    std::map<std::string, Entry> readDirectory() const;
+    bool has(const std::string& name) const;
     void readDescription();
     std::vector<char> bytes;
     std::string source;
-    std::map<std::string, Entry> entries;
-    bool isTorchScriptArchive = false;  ///< as all was in version 1
+    ZipArchive archive;
+    std::string folder;  ///< where the entries of a file of version 1 are; empty in later ones
     ModelDescription description;
 };
 

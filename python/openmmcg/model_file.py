@@ -21,7 +21,7 @@ from openmmcg.state import reading
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "BeadType", "ModelFile", "describe_module", "to_bytes"]
+__all__ = ["FORMAT", "FORMAT_VERSION", "BeadType", "ModelFile", "describe_module", "is_inductor_package", "to_bytes"]
 
 FORMAT = "openmm-cg potential"
 FORMAT_VERSION = 2
@@ -51,7 +51,8 @@ class ModelFile:
     description
         ``model.json``.
     entries
-        The other entries by name. What the TorchScript engine runs is ``module.pt``.
+        The other entries by name. What the TorchScript engine runs is ``module.pt``, and ``module.pt2`` what the
+        AOTInductor engine does.
 
     Raises
     ------
@@ -150,6 +151,15 @@ def _read_entries(content: bytes) -> dict[str, bytes]:
         return extras if len(extras) == len(names) else {**extras, "module.pt": content}
 
 
+def is_inductor_package(content: bytes) -> bool:
+    """Whether these are the bytes of what ``torch._inductor.aoti_compile_and_package`` writes, a ``.pt2``."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return any("/data/aotinductor/" in name for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return False
+
+
 def _zip(entries: Mapping[str, str | bytes]) -> bytes:
     """A zip of stored entries, as `ModelArchive` in C++ reads them where they lie."""
     buffer = io.BytesIO()
@@ -191,7 +201,7 @@ def to_bytes(
 
 
 def describe_module(
-    module: torch.jit.ScriptModule,
+    module: torch.jit.ScriptModule | None,
     *,
     cutoff: float | None = None,
     contract: str = "neighbor-list",
@@ -200,12 +210,12 @@ def describe_module(
     global_parameters: Mapping[str, float] | None = None,
     dtype: str | None = None,
 ) -> dict[str, Any]:
-    """The content of ``model.json`` for a TorchScript module of one's own.
+    """The content of ``model.json`` for a module of one's own.
 
     Parameters
     ----------
     module
-        Follows ``contract``, see docs/model-contract.md.
+        Follows ``contract``, see docs/model-contract.md; None where it is an AOTInductor package.
     cutoff
         In nm; for the contract ``"neighbor-list"``.
     contract
@@ -219,7 +229,8 @@ def describe_module(
     dtype
         ``"keep"``: parameters and buffers as they are, positions in float64. ``"float32"`` or ``"float64"``: all of
         them in that precision. By default the one that all parameters and buffers have, and ``"keep"`` where they
-        differ or there are none, so that no number loses digits that the module has.
+        differ or there are none, so that no number loses digits that the module has. A package is compiled for
+        positions of one type, ``"float32"`` or any other of these for float64.
 
     Raises
     ------
@@ -233,7 +244,7 @@ def describe_module(
     if contract == "plain" and cutoff is not None:
         raise ValueError("the contract 'plain' has no cutoff: the module finds its pairs itself")
     if dtype is None:
-        tensors = [*module.parameters(), *module.buffers()]
+        tensors = [] if module is None else [*module.parameters(), *module.buffers()]
         found = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors if tensor.is_floating_point()}
         dtype = found.pop() if found in ({"float32"}, {"float64"}) else "keep"
     elif dtype not in _DTYPES:

@@ -121,7 +121,7 @@ class CGPotential:
             "provenance": finite_or_null({**self.provenance, **(provenance or {})}),
         }
         templates = [*self._file.priors, *(to_xml(prior) for prior in priors)]
-        entries = {**self._file.entries, "priors.json": json.dumps(templates)}
+        entries: dict[str, str | bytes] = {**self._file.entries, "priors.json": json.dumps(templates)}
         return CGPotential.load(to_bytes(None, description, entries))
 
     def scaled(self, factor: float, *, priors: bool = True) -> CGPotential:
@@ -133,7 +133,13 @@ class CGPotential:
             Of the energy, and so of all forces.
         priors
             Whether it is of the priors as well, or of the network alone.
+
+        Raises
+        ------
+        ValueError
+            The network is an AOTInductor package.
         """
+        self._refuse_package("cannot be scaled")
         templates = [scale_prior(xml, factor) if priors else xml for xml in self._file.priors]
         entries: dict[str, str | bytes] = {**self._file.entries, "priors.json": json.dumps(templates)}
         compiled = self.compile()
@@ -232,10 +238,11 @@ class CGPotential:
         Raises
         ------
         ValueError
-            The potential has no network.
+            The potential has no network, or it is an AOTInductor package.
         """
         if not self.has_network:
             raise ValueError(f"{self._file.source} has no network: it is made of priors alone")
+        self._refuse_package("cannot be read back as a module")
         with optional_imports():
             from openmmcg.potentials.contract import load_module
 
@@ -250,12 +257,19 @@ class CGPotential:
     def compile(self) -> tuple[str, bytes] | None:
         """The compiled network, JSON and numbers, see *The compiled network* in ``docs/design.md``.
 
-        None where the network does not consist of the primitives; such a potential runs on the TorchScript
-        engine.
+        None where the network does not consist of the primitives; such a potential runs on the TorchScript or
+        AOTInductor engine.
         """
         if "compiled_network.json" not in self._file.entries:
             return None
         return self._file.entry("compiled_network.json").decode(), self._file.entry("compiled_network.bin")
+
+    def _refuse_package(self, problem: str) -> None:
+        if "module.pt2" in self._file.entries:
+            raise ValueError(
+                f"{self._file.source} holds its network as an AOTInductor package, which {problem}; do that with the "
+                "potential of which it was exported"
+            )
 
     def find_types(self, topology: app.Topology, types: Sequence[str] | None = None) -> list[int]:
         """Bead type of each atom of a topology.
@@ -311,7 +325,7 @@ class CGPotential:
             see `openmmcg.simulation.replicas.replicate_system`.
         periodic : bool, optional
             By default, whether the topology has a periodic box.
-        engine : {"auto", "native", "torchscript"}
+        engine : {"auto", "native", "inductor", "torchscript"}
             See `openmmcg.CGForce`.
         remove_center_of_mass_motion : bool, optional
             Whether to add a ``CMMotionRemover``; by default with one replica. It would couple several, because it
@@ -367,6 +381,35 @@ class CGPotential:
                 f"the cutoff of {self._file.source}, {self.cutoff} nm, is more than half the smallest box width, "
                 f"{width:.4f} nm; use a larger box"
             )
+
+    def export_inductor(self, network: torch.nn.Module, *, dtype: str = "float32") -> CGPotential:
+        """This potential with an AOTInductor package in place of its TorchScript module.
+
+        It needs torch and a C++ compiler. AOTInductor makes C++ of the network and its forces and compiles it, which
+        takes a minute. The package runs, by the engine ``"inductor"``, where torch is of the same version and the
+        machine of the same kind.
+
+        Parameters
+        ----------
+        network : Module
+            What the potential was made of, with its present weights: what TorchScript has translated cannot be
+            compiled.
+        dtype : {"float32", "float64"}
+            Of weights and arithmetic; positions and energies are in float64.
+
+        Raises
+        ------
+        ValueError
+            The network is not that of this potential, or cannot be compiled.
+        """
+        with optional_imports():
+            from openmmcg.potentials.inductor import compile_package
+
+        package = compile_package(network, self.network, dtype)
+        entries: dict[str, str | bytes] = {**self._file.entries, "module.pt2": package}
+        del entries["module.pt"]
+        description = {**self._file.description, "dtype": "keep", "outputs_forces": True}
+        return CGPotential.load(to_bytes(None, description, entries))
 
     def export_openmm_torch(
         self, path: str | os.PathLike[str], types: Sequence[int], *, periodic: bool

@@ -51,7 +51,8 @@ from test_simulation_replicas import (  # noqa: F401
 )
 
 from openmmcg import CGForce, CGPotential
-from openmmcg.potentials import Repulsion
+from openmmcg.mapping import cg_topology
+from openmmcg.potentials import Ensemble, Repulsion
 
 # A compilation takes a minute.
 pytestmark = pytest.mark.slow
@@ -59,19 +60,22 @@ pytestmark = pytest.mark.slow
 
 @dataclass(frozen=True)
 class Exported:
-    """A potential's package, and the network that it was made of."""
+    """A potential with its network as a package, and the one of which it was exported."""
 
-    network: torch.nn.Module
     original: CGPotential
     potential: CGPotential
     cutoff = 0.6
+
+    @property
+    def network(self):
+        return self.original.network
 
     @classmethod
     def of(cls, kind, dtype):
         torch.manual_seed(4)
         network = random_network(2, network=kind, channels=16)
         original = CGPotential(network, [("A", 20.0), ("B", 30.0)], temperature=300)
-        return cls(network, original, original.export_inductor(network, dtype=dtype))
+        return cls(original, original.export_inductor(network, dtype=dtype))
 
     def to_bytes(self):
         return self.potential.to_bytes()
@@ -172,18 +176,27 @@ def test_an_exported_potential_is_one_value_and_one_file(painn, tmp_path):
     more = loaded.with_priors([Repulsion([[0.3, 0.25], [0.25, 0.2]])])
     assert len(more.priors) == 1
     assert more._file.entry("module.pt2") == exported._file.entry("module.pt2")
-    for use in (lambda: loaded.module, lambda: loaded.network, lambda: loaded.scaled(0.5)):
+    for use in (lambda: loaded.module, lambda: loaded.network):
         with pytest.raises(ValueError, match="AOTInductor package, which cannot be .*of which it was exported"):
             use()
 
 
-def test_only_the_potential_s_own_network_is_exported(painn):
-    with torch.no_grad():
-        other = random_network(2, network="painn", channels=16)
-    with pytest.raises(ValueError, match="gives other forces than the potential"):
-        painn.original.export_inductor(other)
-    with pytest.raises(ValueError, match="no dtype 'float16'"):
-        painn.original.export_inductor(painn.network, dtype="float16")
+def test_a_scaled_package_gives_scaled_energies_and_forces(painn, engine):
+    positions = scatter(30)
+    energy, forces = exact(painn, positions, types_of(30), None)
+    scaled = painn.potential.scaled(0.5).scaled(0.5)
+    context = CASES[0].context(cg_system(scaled, positions, None, engine), positions)
+    found = energy_and_forces(context)
+    assert found[0] == pytest.approx(0.25 * energy, rel=1e-12)
+    assert difference(found[1], 0.25 * forces) < 1e-12
+    assert CGForce.of(context.getSystem().getForce(0)).replica_energies(context) == pytest.approx([found[0]], rel=1e-12)
+
+
+def test_packages_make_an_ensemble(painn, schnet):
+    positions, topology = scatter(20), cg_topology(["AB"[type_] for type_ in types_of(20)])
+    system = Ensemble([painn.potential, schnet.potential]).create_system(topology, engine="inductor")
+    expected = [exact(member, positions, types_of(20), None)[1] for member in (painn, schnet)]
+    assert difference(energy_and_forces(CASES[0].context(system, positions))[1], np.mean(expected, 0)) < 3e-6
 
 
 def test_a_pt2_of_one_s_own_runs_when_it_is_said_what_it_is(painn, engine, tmp_path):

@@ -151,11 +151,13 @@ void TorchModule::readOutputs(const std::vector<torch::Tensor>& outputs, int64_t
     energy = outputs[0];
     if (energy.numel() != 1)
         fail("returns an energy of " + std::to_string(energy.numel()) + " numbers; sum it to one");
+    energy = description.scale * energy;
     if (!description.outputsForces)
         return;
     forces = outputs[1];
     if (forces.sizes() != torch::IntArrayRef({beads, 3}))
         fail("returns forces of another shape than [N, 3]");
+    forces = description.scale * forces;
 }
 
 /** Fills in the derivatives with respect to global parameters; returns the forces. */

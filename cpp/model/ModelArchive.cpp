@@ -112,6 +112,7 @@ void ModelArchive::readDescription() {
             description.dtype != "keep")
             fail("has the unknown dtype '" + description.dtype + "' (known: float32, float64, any, keep)");
         description.outputsForces = json.value("outputs_forces", false);
+        description.scale = json.value("scale", 1.0);
         for (const auto& parameter : json.value("global_parameters", nlohmann::json::array()))
             description.globalParameters.push_back({parameter.at("name"), parameter.at("default")});
     } catch (const nlohmann::json::exception& error) {

@@ -22,6 +22,7 @@ struct ModelDescription {
     std::vector<BeadType> beadTypes;
     std::string dtype = "float32";  ///< "float32", "float64", "any" or "keep", see docs/model-contract.md
     bool outputsForces = false;
+    double scale = 1;  ///< what the module's energy and forces are multiplied by
     std::vector<Parameter> globalParameters;
     std::vector<std::string> getTypeNames() const;
 };

@@ -25,7 +25,7 @@ def compile_package(network: nn.Module, translated: torch.jit.ScriptModule, dtyp
     network
         As for `NeighborListModule`.
     translated
-        The same network as TorchScript.
+        The potential's `NeighborListModule` of the same network as TorchScript.
     dtype
         ``"float32"`` or ``"float64"``, of weights and arithmetic.
 
@@ -38,9 +38,10 @@ def compile_package(network: nn.Module, translated: torch.jit.ScriptModule, dtyp
         raise ValueError(f"there is no dtype '{dtype}'; choose one of {', '.join(map(repr, _DTYPES))}")
     check_cutoff(network)
     network = copy.deepcopy(network).to("cpu", _DTYPES[dtype]).eval().requires_grad_(False)
-    _compare(network, translated)
+    _compare(network, translated.network)
     module = supply_pairs(network)
     module.precision = module.precision.to(_DTYPES[dtype])
+    module.scale.copy_(translated.scale)
 
     def energy_and_forces(
         positions: Tensor, box: Tensor, types: Tensor, rows: Tensor, columns: Tensor
@@ -79,7 +80,7 @@ def compile_package(network: nn.Module, translated: torch.jit.ScriptModule, dtyp
         return path.read_bytes()
 
 
-def _compare(network: nn.Module, translated: torch.jit.ScriptModule) -> None:
+def _compare(network: nn.Module, translated: nn.Module) -> None:
     gradients = []
     for each in (network, translated):
         displacements, types, rows, columns = some_beads(each)

@@ -125,7 +125,7 @@ class CGPotential:
         return CGPotential.load(to_bytes(None, description, entries))
 
     def scaled(self, factor: float, *, priors: bool = True) -> CGPotential:
-        """This potential with its energy times a factor; needs torch.
+        """This potential with its energy times a factor; needs torch, except for an AOTInductor package.
 
         Parameters
         ----------
@@ -133,25 +133,21 @@ class CGPotential:
             Of the energy, and so of all forces.
         priors
             Whether it is of the priors as well, or of the network alone.
-
-        Raises
-        ------
-        ValueError
-            The network is an AOTInductor package.
         """
-        self._refuse_package("cannot be scaled")
         templates = [scale_prior(xml, factor) if priors else xml for xml in self._file.priors]
         entries: dict[str, str | bytes] = {**self._file.entries, "priors.json": json.dumps(templates)}
         compiled = self.compile()
         if compiled is not None:
             entries["compiled_network.bin"] = scale_readout(*compiled, factor)
-        module = None
-        if self.has_network:
+        module, description = None, self._file.description
+        if "module.pt2" in entries:
+            description = {**description, "scale": factor * description.get("scale", 1.0)}
+        elif self.has_network:
             with optional_imports():
                 from openmmcg.potentials.contract import scale_module
 
             module = scale_module(self._file.entry("module.pt"), factor)
-        return CGPotential.load(to_bytes(module, self._file.description, entries))
+        return CGPotential.load(to_bytes(module, description, entries))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str] | bytes) -> CGPotential:
@@ -242,7 +238,11 @@ class CGPotential:
         """
         if not self.has_network:
             raise ValueError(f"{self._file.source} has no network: it is made of priors alone")
-        self._refuse_package("cannot be read back as a module")
+        if "module.pt2" in self._file.entries:
+            raise ValueError(
+                f"{self._file.source} holds its network as an AOTInductor package, which cannot be read back as a "
+                "module; use the potential of which it was exported"
+            )
         with optional_imports():
             from openmmcg.potentials.contract import load_module
 
@@ -263,13 +263,6 @@ class CGPotential:
         if "compiled_network.json" not in self._file.entries:
             return None
         return self._file.entry("compiled_network.json").decode(), self._file.entry("compiled_network.bin")
-
-    def _refuse_package(self, problem: str) -> None:
-        if "module.pt2" in self._file.entries:
-            raise ValueError(
-                f"{self._file.source} holds its network as an AOTInductor package, which {problem}; do that with the "
-                "potential of which it was exported"
-            )
 
     def find_types(self, topology: app.Topology, types: Sequence[str] | None = None) -> list[int]:
         """Bead type of each atom of a topology.
@@ -405,7 +398,7 @@ class CGPotential:
         with optional_imports():
             from openmmcg.potentials.inductor import compile_package
 
-        package = compile_package(network, self.network, dtype)
+        package = compile_package(network, self.module, dtype)
         entries: dict[str, str | bytes] = {**self._file.entries, "module.pt2": package}
         del entries["module.pt"]
         description = {**self._file.description, "dtype": "keep", "outputs_forces": True}

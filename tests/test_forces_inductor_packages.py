@@ -133,7 +133,16 @@ REFUSED = {
     "two sizes": (lambda so: of_two_sizes(package(so)), "two sizes"),
     "a size beyond the end": (lambda so: beyond_its_end(package(so)), "runs past its end"),
     "another checksum": (lambda so: package(so).replace(so[1000:1100], bytes(100), 1), "checksum"),
-    "no metadata": (lambda so: zipped([*entries_of(so)[:1], (f"{MODEL}_metadata.json", "{")]), "that cannot be read"),
+    "no metadata": (lambda so: zipped(entries_of(so)[:1]), "does not say what it was compiled for.*export it again"),
+    "two of them, one of another machine": (
+        lambda so: zipped([*entries_of(so), (f"{MODEL}.a.wrapper_metadata.json", '{"AOTI_MACHINE": "s390x"}')]),
+        "kind s390x",
+    ),
+    "a file that is a folder": (lambda so: renamed(so, f"{MODEL}.so/evil"), "cannot be loaded"),
+    "unreadable metadata": (
+        lambda so: zipped([*entries_of(so)[:1], (f"{MODEL}_metadata.json", "{")]),
+        "that cannot be read",
+    ),
     "an exported program": (
         lambda so: zipped([("x/models/model.json", "{}"), ("x/data/aotinductor/", "")]),
         "named 'x/data/aotinductor/'",

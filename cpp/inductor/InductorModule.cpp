@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <sstream>
@@ -90,9 +91,10 @@ InductorModule::InductorModule(const ModelArchive& model, const EngineSettings& 
     setenv("AOTI_RUNTIME_CHECK_INPUTS", "1", 0);
     const ReleaseInterpreterLock release;
     const TemporaryFolder folder;
-    folder.unpack(package);
-    explainErrors("cannot be loaded",
-                  [&] { loader = std::make_unique<torch::inductor::AOTIModelPackageLoader>(folder.path.string()); });
+    explainErrors("cannot be loaded", [&] {
+        folder.unpack(package);
+        loader = std::make_unique<torch::inductor::AOTIModelPackageLoader>(folder.path.string());
+    });
 }
 
 std::vector<torch::Tensor> InductorModule::run(const std::vector<torch::Tensor>& arguments) {
@@ -120,37 +122,44 @@ void InductorModule::checkEntries(const ZipArchive& package) const {
 }
 
 void InductorModule::checkMachine(const ZipArchive& package) const {
-    struct utsname system;
-    uname(&system);
-    std::map<std::string, std::string> found;
+    bool isDescribed = false;
     for (const std::string& name : package.getNames())
         if (endsWith(name, "wrapper_metadata.json")) {
             const auto metadata = nlohmann::json::parse(package.read(name), nullptr, false);
             if (!metadata.is_object())
                 fail("has a " + name + " that cannot be read");
+            std::map<std::string, std::string> madeFor;
             for (const auto& [key, value] : metadata.items())
                 if (value.is_string())
-                    found[key] = value.get<std::string>();
+                    madeFor[key] = value.get<std::string>();
+            compareMachines(madeFor);
+            isDescribed = true;
         }
-    if (found.count("torch_version") > 0)  // without the build, "+cpu"
-        found["torch_version"] = found["torch_version"].substr(0, found["torch_version"].find('+'));
+    if (!isDescribed)
+        fail("does not say what it was compiled for (there is no wrapper_metadata.json); " + exportAgain);
+}
+
+void InductorModule::compareMachines(const std::map<std::string, std::string>& madeFor) const {
+    struct utsname system;
+    uname(&system);
     const auto require = [&](const std::string& key, const std::string& what, const std::string& here) {
-        const auto entry = found.find(key);
-        if (entry != found.end() && entry->second != here)
+        const auto entry = madeFor.find(key);
+        if (entry != madeFor.end() && entry->second.substr(0, entry->second.find('+')) != here)
             fail("was compiled for " + what + " " + entry->second + ", here is " + here + "; " + exportAgain);
     };
-    require("torch_version", "torch", torchVersion());
+    require("torch_version", "torch", torchVersion());  // whatever the build, "+cpu"
     require("AOTI_PLATFORM", "the platform", "linux");
     require("AOTI_MACHINE", "machines of the kind", system.machine);
     require("AOTI_DEVICE_KEY", "the device", "cpu");
     const std::set<std::string> features = processorFeatures();
-    std::istringstream needed(found["AOTI_CPU_ISA"]);
+    const auto instructions = madeFor.find("AOTI_CPU_ISA");
+    std::istringstream needed(instructions == madeFor.end() ? "" : instructions->second);
     for (std::string feature; needed >> feature;) {
         for (char& letter : feature) letter = static_cast<char>(std::tolower(letter));
         if (feature == "invalid_vec_isa")
             continue;
         if (features.count(feature == "avx512" ? "avx512f" : feature) == 0)
-            fail("was compiled for processors with " + found["AOTI_CPU_ISA"] + ", and this one has no " + feature +
+            fail("was compiled for processors with " + instructions->second + ", and this one has no " + feature +
                  "; " + exportAgain);
     }
 }

@@ -1,6 +1,7 @@
 #pragma once
 #include <torch/csrc/inductor/aoti_package/model_package_loader.h>
 
+#include <map>
 #include <memory>
 
 #include "../libtorch/TorchModule.h"
@@ -23,6 +24,7 @@ private:
     torch::Tensor boxOfNone(const torch::TensorOptions& options) const override;
     void checkEntries(const ZipArchive& package) const;
     void checkMachine(const ZipArchive& package) const;
+    void compareMachines(const std::map<std::string, std::string>& madeFor) const;
     std::unique_ptr<torch::inductor::AOTIModelPackageLoader> loader;
 };
 

@@ -1,6 +1,6 @@
 #include "CommonTorchScriptKernel.h"
 
-#include "../cpp/force/TorchScriptLibrary.h"
+#include "../cpp/force/TorchLibraries.h"
 #include "DeviceSources.h"
 #include "openmm/OpenMMException.h"
 #include "openmm/Platform.h"

@@ -54,6 +54,9 @@ TESTS: dict[str, tuple[str, ...]] = {
     "cpp/bonded/*.cpp": ("forces_tabulated_bonded_force", "potentials_tabulated"),
     "cpp/bonded/[!T]*.h": ("forces_tabulated_bonded_force", "potentials_tabulated"),  # those with code
     "cpp/force/*.cpp": ("forces_state", "forces_cg_force", "forces_torchscript", "simulation_replicas"),
+    "cpp/inductor/*.cpp": ("forces_inductor_packages",),
+    "cpp/libtorch/*.cpp": ("forces_inductor_packages", "forces_torchscript", "simulation_replicas"),
+    "cpp/model/Z*.cpp": ("potentials_file", "forces_inductor_packages"),
     "cuda/kernels/*.cc": DEVICE,
     "cuda/Device*.cpp": DEVICE,
 }

@@ -301,13 +301,19 @@ class Broken(torch.nn.Module):
         return positions.reshape(7, 7).sum()
 
 
+class Dictionary(torch.nn.Module):
+    def forward(self, positions):
+        return {"energy": positions.sum()}
+
+
 @pytest.mark.parametrize(
     ("module", "options", "message"),
     [
         (Wrong(), {"contract": "plain"}, "sum it to one"),
+        (Dictionary(), {"contract": "plain"}, "returns Dict.str, Tensor.; wrap it"),
         (Broken(), {"contract": "plain"}, "could not be evaluated"),
         (SpringsWithForces(), {"contract": "plain"}, "outputs_forces=True"),
-        (Springs(), {"contract": "plain", "outputs_forces": True}, "but returns Tensor"),
+        (Springs(), {"contract": "plain", "outputs_forces": True}, "but returns 1 tensor"),
         (Springs(), {"cutoff": 0.6}, "takes 1 arguments; the contract 'neighbor-list' passes 5"),
         (Wells(), {"cutoff": 0.6}, "takes 6 arguments"),
     ],

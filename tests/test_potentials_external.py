@@ -127,7 +127,7 @@ def test_it_is_a_potential_like_any_other(kind, tmp_path):
     path = tmp_path / "potential.pt"
     potential.scaled(0.5).save(path)
     loaded = CGPotential.load(path)
-    assert (loaded.cutoff, loaded.temperature, loaded.is_external) == (0.5, 300, True)
+    assert (loaded.cutoff, loaded.temperature, loaded.is_opaque) == (0.5, 300, True)
     halved = energy_and_forces(Case("Reference").context(loaded.create_system(chain()), positions))
     assert halved[0] == pytest.approx(energy / 2, rel=1e-12)
 
@@ -150,7 +150,7 @@ def test_its_forces_are_compared_with_those_of_frames(tmp_path):
 
 
 def test_the_network_is_not_to_be_had():
-    with pytest.raises(ValueError, match="holds a module of another package"):
+    with pytest.raises(ValueError, match="holds a module of positions, of another package"):
         external(Displacements()).network  # noqa: B018
 
 

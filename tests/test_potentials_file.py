@@ -3,7 +3,12 @@
 import io
 import json
 import os
+import struct
+import subprocess
+import sys
+import warnings
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import openmm
@@ -14,9 +19,10 @@ from openmm import app
 from torch import Tensor
 
 from openmmcg import CGForce, CGPotential
-from openmmcg.model_file import FORMAT_VERSION, to_bytes
+from openmmcg.model_file import FORMAT_VERSION
 from openmmcg.potentials import BeadType, Repulsion, SchNet
 
+KEPT = Path(__file__).parent / "continuity"
 PRIOR = Repulsion([[0.25, 0.2], [0.2, 0.22]])
 
 
@@ -79,14 +85,7 @@ def test_numbers_that_are_not_finite_are_null_in_the_file():
 
 def test_a_file_of_before_that_says_nan_is_read_and_can_be_saved_anew(with_prior, tmp_path):
     """Python's JSON has a word for NaN that no other reader of JSON knows."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(with_prior.to_bytes())) as old, zipfile.ZipFile(buffer, "w") as new:
-        for entry in old.infolist():
-            content = old.read(entry)
-            if entry.filename.endswith("model.json"):
-                content = json.dumps({**json.loads(content), "provenance": {"rmse": float("nan")}}).encode()
-            new.writestr(zipfile.ZipInfo(entry.filename), content)
-    (tmp_path / "old.pt").write_bytes(buffer.getvalue())
+    (tmp_path / "old.pt").write_bytes(altered(with_prior, provenance={"rmse": float("nan")}))
     with pytest.raises(openmm.OpenMMException, match=r"old\.pt' has a model\.json that cannot be read"):
         CGForce(tmp_path / "old.pt")
     loaded = CGPotential.load(tmp_path / "old.pt")
@@ -112,23 +111,89 @@ def test_a_potential_does_not_change_with_the_network_it_was_made_of():
     assert torch.equal(potential.network.readout.weight, before)
 
 
-def test_torch_opens_the_file_and_finds_the_documented_entries(with_prior, tmp_path):
+def test_the_file_is_a_zip_of_the_documented_entries(with_prior, tmp_path):
     with_prior.save(tmp_path / "p.pt")
-    extras = dict.fromkeys(["model.json", "priors.json", "compiled_network.json", "compiled_network.bin"], "")
-    torch.jit.load(tmp_path / "p.pt", _extra_files=extras)
-    description = json.loads(extras["model.json"])
+    with zipfile.ZipFile(tmp_path / "p.pt") as archive:
+        assert {entry.compress_type for entry in archive.infolist()} == {zipfile.ZIP_STORED}
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    compiled = {"compiled_network.json", "compiled_network.bin"}
+    assert entries.keys() == {"model.json", "priors.json", "module.pt"} | compiled
+    description = json.loads(entries["model.json"])
     assert description["format"] == "openmm-cg potential"
-    assert description["format_version"] == 1
+    assert description["format_version"] == 2
     assert description["contract"] == "neighbor-list"
     assert description["cutoff"] == 0.6
     assert description["bead_types"] == [{"name": "A", "mass": 20.0}, {"name": "B", "mass": 30.0}]
     assert description["dtype"] == "any"
     assert description["temperature"] == 300
-    assert len(json.loads(extras["priors.json"])) == 1
-    assert json.loads(extras["compiled_network.json"])["types"] == 2
-    with zipfile.ZipFile(tmp_path / "p.pt") as archive:
-        entries = [entry for entry in archive.infolist() if "/extra/" in entry.filename]
-        assert {entry.compress_type for entry in entries} == {zipfile.ZIP_STORED}
+    assert len(json.loads(entries["priors.json"])) == 1
+    assert json.loads(entries["compiled_network.json"])["types"] == 2
+    module = torch.jit.load(io.BytesIO(entries["module.pt"]))
+    assert torch.equal(module.network.readout.weight, with_prior.network.readout.weight)
+
+
+def test_priors_are_added_without_torch(with_prior, tmp_path):
+    with_prior.save(tmp_path / "p.pt")
+    program = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from openmmcg import CGPotential\n"
+        f"potential = CGPotential.load({str(tmp_path / 'p.pt')!r})\n"
+        f"potential.with_priors(potential.priors).save({str(tmp_path / 'more.pt')!r})\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+    more = CGPotential.load(tmp_path / "more.pt")
+    assert len(more.priors) == 2
+    assert more._file.entry("module.pt") == with_prior._file.entry("module.pt")
+    assert more.compile() == with_prior.compile()
+
+
+@pytest.mark.parametrize("kept", sorted(KEPT.glob("*/*.pt")), ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_what_becomes_of_an_earlier_version_s_file_is_of_this_version(kept):
+    old = CGPotential.load(kept)
+    assert old.to_bytes() == kept.read_bytes()
+    new = CGPotential.load(old.with_priors([PRIOR]).to_bytes())
+    assert new._file.description["format_version"] == FORMAT_VERSION
+    assert new.prior_templates[:-1] == old.prior_templates
+    assert new.compile() == old.compile()
+    if old.has_network:
+        assert new.module.code == old.module.code == old.scaled(2.0).module.code
+
+
+def zipped(entries, **options):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", **options) as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of names that are there twice
+        for name, content in entries:
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def entries_of(content):
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return [(name, archive.read(name)) for name in archive.namelist()]
+
+
+def of_two_sizes(content):
+    """The directory says that model.json is longer than what is stored."""
+    place = content.rindex(b"PK\x01\x02", 0, content.rindex(b"model.json"))
+    return content[: place + 24] + struct.pack("<I", 1 << 31) + content[place + 28 :]
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (lambda content: zipped(entries_of(content) + [("model.json", "{}")]), "twice"),
+        (lambda content: zipped(entries_of(content), compression=zipfile.ZIP_DEFLATED), "compressed"),
+        (of_two_sizes, "two sizes"),
+    ],
+    ids=["an entry twice", "compressed entries", "an entry of two sizes"],
+)
+def test_an_archive_that_means_two_things_or_unpacks_to_more_is_refused(damage, problem, with_prior):
+    content = damage(with_prior.to_bytes())
+    with pytest.raises(ValueError, match=problem):
+        CGPotential.load(content)
+    with pytest.raises(openmm.OpenMMException, match=problem):
+        CGForce(content)
 
 
 class PairEnergies(torch.nn.Module):
@@ -186,8 +251,9 @@ def test_a_corrupted_file_is_refused(with_prior, tmp_path):
 
 def altered(potential, **changes):
     """The file with other entries in its model.json."""
-    description = {**potential._file.description, **changes}
-    return to_bytes(potential.module, {key: value for key, value in description.items()})
+    entries = dict(entries_of(potential.to_bytes()))
+    description = {**json.loads(entries["model.json"]), **changes}
+    return zipped({**entries, "model.json": json.dumps(description)}.items())
 
 
 @pytest.mark.parametrize(

@@ -30,16 +30,33 @@ void CGForce::setModel(std::shared_ptr<const ModelArchive> model) {
 }
 
 void CGForce::setEngine(const std::string& engine) {
-    if (engine != "auto" && engine != "native" && engine != "torchscript")
-        throw OpenMMException("CGForce: there is no engine '" + engine + "'; choose auto, native or torchscript");
+    if (engine != "auto" && engine != "native" && engine != "torchscript" && engine != "inductor")
+        throw OpenMMException("CGForce: there is no engine '" + engine +
+                              "'; choose auto, native, torchscript or inductor");
     this->engine = engine;
 }
 
-bool CGForce::usesNativeEngine() const {
-    const bool possible = getModel().hasCompiledNetwork();
-    if (engine == "native" && !possible)
-        model->fail("holds no compiled network, so the native engine cannot run it; choose engine=\"torchscript\"");
-    return possible && engine != "torchscript";
+std::string CGForce::chooseEngine() const {
+    struct Choice {
+        std::string engine, needs;
+        bool possible;
+    };
+    const Choice choices[] = {{"native", "compiled network", getModel().hasCompiledNetwork()},
+                              {"inductor", "AOTInductor package", model->hasInductorPackage()},
+                              {"torchscript", "TorchScript module", model->hasTorchScriptModule()}};
+    std::string others;
+    for (const Choice& choice : choices)
+        if (choice.possible) {
+            if (engine == "auto" || engine == choice.engine)
+                return choice.engine;
+            others += (others.empty() ? "" : " or ") + ("engine=\"" + choice.engine) + "\"";
+        }
+    if (others.empty())
+        model->fail("holds no network in any form; write it with CGPotential.save()");
+    for (const Choice& choice : choices)
+        if (choice.engine == engine)
+            model->fail("holds no " + choice.needs + ", so the " + engine + " engine cannot run it; choose " + others);
+    return {};
 }
 
 void CGForce::setParticles(const std::vector<int>& particles) {

@@ -31,8 +31,9 @@ namespace OpenMMCG {
  * setReplicas(R) says that the beads are R copies of one system, one after the other, that do not see each other: the
  * energy is the sum of theirs. One Context then integrates all of them at once.
  *
- * Two engines can evaluate a model: "native" (needs a compiled network in the file) and "torchscript" (any module,
- * through libtorch). "auto" takes the native one where it can.
+ * Three engines can evaluate a model: "native" (needs a compiled network in the file) and, through libtorch,
+ * "torchscript" (any TorchScript module) and "inductor" (a package that AOTInductor compiled). "auto" takes the first
+ * of native, inductor and torchscript for which the file has what it needs.
  *
  * The parts can be set in any order. Whether they fit each other is checked where they are used: when a Context is
  * made, in updateParametersInContext(), and when the force is written to XML. Errors are OpenMM::OpenMMException.
@@ -52,10 +53,10 @@ public:
     const std::string& getEngine() const {
         return engine;
     }
-    /** @param engine  "auto", "native" or "torchscript" */
+    /** @param engine  "auto", "native", "torchscript" or "inductor" */
     void setEngine(const std::string& engine);
-    /** Whether the native engine runs the present model. */
-    bool usesNativeEngine() const;
+    /** The engine that runs the present model: what was set, or what "auto" means for it. */
+    std::string chooseEngine() const;
     /** The particles that are beads, in the order of the model; empty: all of them. */
     const std::vector<int>& getParticles() const {
         return particles;
@@ -77,7 +78,7 @@ public:
     std::vector<double> getReplicaEnergies(OpenMM::Context& context);
     /**
      * Take the time of each kernel of an evaluation of energy and forces at the Context's positions, an average of so
-     * many repeats; nothing where the TorchScript engine runs.
+     * many repeats; nothing where another engine than the native one runs.
      */
     std::vector<KernelTime> profile(OpenMM::Context& context, int repeats);
     bool usesPeriodicBoundaryConditions() const override {

@@ -13,7 +13,7 @@
 #include "../neighbors/PeriodicBox.h"
 #include "../network/NativeEngine.h"
 #include "CGForceKernel.h"
-#include "TorchScriptLibrary.h"
+#include "TorchLibraries.h"
 #include "openmm/OpenMMException.h"
 #include "openmm/Platform.h"
 #include "openmm/internal/ContextImpl.h"
@@ -62,10 +62,6 @@ std::vector<std::string> describeEach(const std::vector<ModelDescription::Parame
     return texts;
 }
 
-std::string engineName(bool native) {
-    return native ? "native" : "torchscript";
-}
-
 std::string yesOrNo(bool condition) {
     return condition ? "yes" : "no";
 }
@@ -90,7 +86,7 @@ CGForceImpl::Parts CGForceImpl::takeParts(ContextImpl& context) const {
     const System& system = context.getSystem();
     const Platform& platform = context.getPlatform();
     Parts taken;
-    taken.native = owner.usesNativeEngine();
+    taken.engine = owner.chooseEngine();
     taken.model = owner.model;
     taken.parameters = owner.getGlobalParameters();
     taken.particles = owner.getParticles();
@@ -119,10 +115,10 @@ CGForceImpl::Parts CGForceImpl::takeParts(ContextImpl& context) const {
         settings.threads = std::max(1u, std::thread::hardware_concurrency());
     settings.derivatives = owner.getEnergyParameterDerivatives();
     for (const std::string& name : settings.derivatives) owner.checkParameter(name);
-    if (taken.native && !settings.derivatives.empty())
-        taken.model->fail(
-            "runs on the native engine, which has no derivatives with respect to global parameters; choose "
-            "engine=\"torchscript\"");
+    if (taken.engine != "torchscript" && !settings.derivatives.empty())
+        taken.model->fail("runs on the " + taken.engine +
+                          " engine, which has no derivatives with respect to global parameters; choose "
+                          "engine=\"torchscript\"");
     return taken;
 }
 
@@ -160,9 +156,14 @@ void CGForceImpl::initialize(ContextImpl& context) {
  */
 void CGForceImpl::createKernel(ContextImpl& context, std::string& reason) {
     const Platform& platform = context.getPlatform();
-    const std::string name = parts.native ? CalcCGForceKernel::Name() : CalcCGForceKernel::torchScriptName();
+    const std::string name =
+        parts.engine == "native" ? CalcCGForceKernel::Name() : CalcCGForceKernel::torchScriptName();
     if (!platform.supportsKernels({name}))
         return;
+    if (parts.engine == "inductor") {
+        reason = "AOTInductor packages are run by the processor";
+        return;
+    }
     if (!parts.settings.periodic && context.getSystem().usesPeriodicBoundaryConditions()) {
         reason =
             "it is not periodic, but other forces of the System are, so OpenMM may move beads by box vectors there";
@@ -173,7 +174,7 @@ void CGForceImpl::createKernel(ContextImpl& context, std::string& reason) {
         kernel.getAs<CalcCGForceKernel>().initialize(context, *parts.model, parts.settings, parts.particles);
         usesKernel = true;
     } catch (const std::exception& error) {
-        if (parts.native)
+        if (parts.engine == "native")
             throw;
         reason = error.what();
     }
@@ -205,9 +206,11 @@ std::vector<int> CGForceImpl::chooseTypes(int beads) const {
 }
 
 std::unique_ptr<Engine> CGForceImpl::createEngine(const Parts& parts) const {
-    if (parts.native)
+    if (parts.engine == "native")
         return createNativeEngine(*parts.model, parts.settings);
-    return std::unique_ptr<Engine>(getTorchScriptLibrary().createEngine(*parts.model, parts.settings));
+    const EngineFactory create =
+        parts.engine == "inductor" ? getInductorEngineFactory() : getTorchScriptLibrary().createEngine;
+    return std::unique_ptr<Engine>(create(*parts.model, parts.settings));
 }
 
 bool CGForceImpl::fitsBox(ContextImpl& context) const {
@@ -339,7 +342,7 @@ void CGForceImpl::updateParametersInContext(ContextImpl& context) {
     const EngineSettings &made = parts.settings, &now = next.settings;
     refuseChange("contract", parts.model->getDescription().contract, next.model->getDescription().contract);
     refuseChange("cutoff in nm", parts.model->getDescription().cutoff, next.model->getDescription().cutoff);
-    refuseChange("engine", engineName(parts.native), engineName(next.native));
+    refuseChange("engine", parts.engine, next.engine);
     refuseChange("choice of particles", parts.particles, next.particles);
     refuseChange("number of replicas", made.replicas, now.replicas);
     refuseChange("periodicity", yesOrNo(made.periodic), yesOrNo(now.periodic));

@@ -34,7 +34,7 @@ private:
     /** All that a Context takes from its force. What the force has become since is compared with it. */
     struct Parts {
         std::shared_ptr<const ModelArchive> model;
-        bool native = false;
+        std::string engine;  ///< that runs the model
         std::vector<ModelDescription::Parameter> parameters;
         std::vector<int> particles;  ///< of each bead
         EngineSettings settings;

@@ -47,8 +47,9 @@ public:
     }
 };
 
-/** How an engine is made. The TorchScript library exports one of these under `torchScriptFactoryName`. */
+/** How an engine is made. The libraries that need libtorch export one of these each, under these names. */
 using EngineFactory = Engine* (*)(const ModelArchive& model, const EngineSettings& settings);
 constexpr const char* torchScriptFactoryName = "openmmcgCreateTorchScriptEngine";
+constexpr const char* inductorFactoryName = "openmmcgCreateInductorEngine";
 
 }  // namespace OpenMMCG

@@ -1,6 +1,5 @@
 #include "ModelArchive.h"
 
-#include <array>
 #include <cerrno>
 #include <cmath>
 #include <cstring>
@@ -12,30 +11,6 @@
 #include "openmm/OpenMMException.h"
 
 namespace OpenMMCG {
-
-namespace {
-
-uint32_t crc32(std::string_view data) {
-    static const std::array<uint32_t, 256> table = [] {
-        std::array<uint32_t, 256> result{};
-        for (uint32_t i = 0; i < 256; i++) {
-            uint32_t value = i;
-            for (int bit = 0; bit < 8; bit++) value = (value >> 1) ^ (value & 1 ? 0xEDB88320u : 0u);
-            result[i] = value;
-        }
-        return result;
-    }();
-    uint32_t result = 0xFFFFFFFFu;
-    for (char c : data) result = table[(result ^ static_cast<uint8_t>(c)) & 0xFF] ^ (result >> 8);
-    return ~result;
-}
-
-// Signatures and field offsets of the zip format (PKWARE APPNOTE 6.3, sections 4.3 and 4.5.3).
-const uint32_t endSignature = 0x06054b50, end64Signature = 0x06064b50, locatorSignature = 0x07064b50;
-const uint32_t directorySignature = 0x02014b50, localSignature = 0x04034b50;
-const uint64_t endSize = 22, locatorSize = 20, directoryHeaderSize = 46, localHeaderSize = 30;
-
-}  // namespace
 
 std::vector<std::string> ModelDescription::getTypeNames() const {
     std::vector<std::string> names;
@@ -55,9 +30,14 @@ ModelArchive ModelArchive::fromFile(const std::string& path) {
     return ModelArchive(std::move(bytes), "the model file '" + path + "'");
 }
 
-ModelArchive::ModelArchive(std::vector<char> bytes, const std::string& source)
-    : bytes(std::move(bytes)), source(source) {
-    readDirectory();
+ModelArchive::ModelArchive(std::vector<char> content, const std::string& source)
+    : bytes(std::move(content)), source(source), archive({bytes.data(), bytes.size()}, source) {
+    if (!archive.has("model.json"))
+        for (const std::string& name : archive.getNames()) {
+            const size_t slash = name.find('/');
+            if (slash != std::string::npos && name.compare(slash, 7, "/extra/") == 0)
+                folder = name.substr(0, slash + 7);
+        }
     readDescription();
 }
 
@@ -65,93 +45,41 @@ void ModelArchive::fail(const std::string& message) const {
     throw OpenMM::OpenMMException("CGForce: " + source + " " + message);
 }
 
-template <class T>
-T ModelArchive::read(uint64_t position) const {
-    if (position > bytes.size() || sizeof(T) > bytes.size() - position)
-        fail("is truncated or corrupted; save the potential again, or copy the file again");
-    T value;
-    std::memcpy(&value, bytes.data() + position, sizeof(T));
-    return value;
-}
-
-void ModelArchive::readDirectory() {
-    const std::string notAnArchive =
-        "is not a complete potential file (no zip directory found): it is truncated, or not written by "
-        "CGPotential.save() or torch.jit.save()";
-    uint64_t end = bytes.size() < endSize ? 0 : bytes.size() - endSize + 1;
-    const uint64_t searchLimit = end > 65535 ? end - 65535 : 0;
-    while (end > searchLimit && read<uint32_t>(end - 1) != endSignature) end--;
-    if (end == searchLimit)
-        fail(notAnArchive);
-    end--;
-    uint64_t entries = read<uint16_t>(end + 10), position = read<uint32_t>(end + 16);
-    if (end >= locatorSize && read<uint32_t>(end - locatorSize) == locatorSignature) {
-        const uint64_t end64 = read<uint64_t>(end - locatorSize + 8);
-        if (read<uint32_t>(end64) != end64Signature)
-            fail(notAnArchive);
-        entries = read<uint64_t>(end64 + 32);
-        position = read<uint64_t>(end64 + 48);
-    }
-    for (uint64_t i = 0; i < entries; i++) {
-        if (read<uint32_t>(position) != directorySignature)
-            fail("is corrupted: its directory cannot be read");
-        const uint16_t nameLength = read<uint16_t>(position + 28), extraLength = read<uint16_t>(position + 30);
-        Entry entry{read<uint32_t>(position + 42), read<uint32_t>(position + 24), read<uint32_t>(position + 16),
-                    read<uint16_t>(position + 10) == 0};
-        uint64_t compressedSize = read<uint32_t>(position + 20);
-        const uint64_t namePosition = position + directoryHeaderSize;
-        const uint64_t next = namePosition + nameLength + extraLength + read<uint16_t>(position + 32);
-        if (next > bytes.size())
-            fail("is truncated or corrupted: its directory runs past its end");
-        const std::string name(bytes.data() + namePosition, nameLength);
-        for (uint64_t field = namePosition + nameLength; field + 4 <= namePosition + nameLength + extraLength;
-             field += 4 + read<uint16_t>(field + 2)) {
-            if (read<uint16_t>(field) != 1)
-                continue;
-            uint64_t value = field + 4;
-            for (uint64_t* number : {&entry.size, &compressedSize, &entry.offset})
-                if (*number == 0xFFFFFFFFu) {
-                    *number = read<uint64_t>(value);
-                    value += 8;
-                }
-        }
-        const size_t extra = name.find("/extra/");
-        if (extra != std::string::npos && extra == name.find('/')) {
-            if (read<uint32_t>(entry.offset) != localSignature)
-                fail("is corrupted: the entry '" + name + "' is not where the directory says");
-            entry.offset += localHeaderSize + read<uint16_t>(entry.offset + 26) + read<uint16_t>(entry.offset + 28);
-            if (entry.offset > bytes.size() || entry.size > bytes.size() - entry.offset)
-                fail("is truncated or corrupted: the entry '" + name + "' runs past its end");
-            extras[name.substr(extra + std::strlen("/extra/"))] = entry;
-        }
-        position = next;
-    }
-}
-
-std::string_view ModelArchive::getExtra(const std::string& name) const {
-    auto found = extras.find(name);
-    if (found == extras.end())
-        fail("has no entry '" + name + "'");
-    const Entry& entry = found->second;
-    if (!entry.stored)
-        fail("holds the entry '" + name + "' compressed; it must be stored as torch.jit.save() does");
-    std::string_view content(bytes.data() + entry.offset, entry.size);
-    if (crc32(content) != entry.checksum)
-        fail("is corrupted: the checksum of '" + name + "' does not agree; save or copy the file again");
-    return content;
+std::string_view ModelArchive::getEntry(const std::string& name) const {
+    return archive.read(folder + name);
 }
 
 bool ModelArchive::hasCompiledNetwork() const {
-    return extras.count("compiled_network.json") > 0;
+    return has("compiled_network.json");
+}
+
+bool ModelArchive::hasTorchScriptModule() const {
+    return !folder.empty() || has("module.pt");
+}
+
+bool ModelArchive::hasInductorPackage() const {
+    return has("module.pt2");
+}
+
+std::string_view ModelArchive::getTorchScriptModule() const {
+    return folder.empty() ? getEntry("module.pt") : std::string_view(bytes.data(), bytes.size());
+}
+
+std::string_view ModelArchive::getInductorPackage() const {
+    return getEntry("module.pt2");
+}
+
+bool ModelArchive::has(const std::string& name) const {
+    return archive.has(folder + name);
 }
 
 void ModelArchive::readDescription() {
-    if (extras.count("model.json") == 0)
+    if (!has("model.json"))
         fail(
-            "is a TorchScript archive without model.json: write it with CGPotential.save(), or give the "
-            "torch.jit.ScriptModule itself to CGForce");
+            "has no model.json: write it with CGPotential.save(), or give a torch.jit.ScriptModule, or a .pt2 of "
+            "AOTInductor, to CGForce together with its cutoff and bead types");
     try {
-        const auto json = nlohmann::json::parse(getExtra("model.json"));
+        const auto json = nlohmann::json::parse(getEntry("model.json"));
         if (json.at("format") != "openmm-cg potential")
             fail("is not an openmm-cg potential (format '" + json.at("format").get<std::string>() + "')");
         const int version = json.at("format_version");
@@ -184,6 +112,7 @@ void ModelArchive::readDescription() {
             description.dtype != "keep")
             fail("has the unknown dtype '" + description.dtype + "' (known: float32, float64, any, keep)");
         description.outputsForces = json.value("outputs_forces", false);
+        description.scale = json.value("scale", 1.0);
         for (const auto& parameter : json.value("global_parameters", nlohmann::json::array()))
             description.globalParameters.push_back({parameter.at("name"), parameter.at("default")});
     } catch (const nlohmann::json::exception& error) {

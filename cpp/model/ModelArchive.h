@@ -1,9 +1,9 @@
 #pragma once
-#include <cstdint>
-#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "ZipArchive.h"
 
 namespace OpenMMCG {
 
@@ -22,23 +22,25 @@ struct ModelDescription {
     std::vector<BeadType> beadTypes;
     std::string dtype = "float32";  ///< "float32", "float64", "any" or "keep", see docs/model-contract.md
     bool outputsForces = false;
+    double scale = 1;  ///< what the module's energy and forces are multiplied by
     std::vector<Parameter> globalParameters;
     std::vector<std::string> getTypeNames() const;
 };
 
 /**
- * A potential file held in memory: the entries of a zip archive as `torch.jit.save` writes it.
+ * A potential file held in memory: a zip of stored (uncompressed) entries, of which model.json describes it.
  *
- * Only stored (uncompressed) entries can be read, which is what all of `extra/` is. Every entry read is
- * checked against its CRC-32. Errors are OpenMM::OpenMMException and begin with the name of the source.
+ * Files of version 1 are TorchScript archives, as `torch.jit.save` writes them, with these entries in their folder
+ * `extra`. Errors are OpenMM::OpenMMException and begin with the name of the source.
  */
 class ModelArchive {
 public:
-    static const int formatVersion = 1;
+    static const int formatVersion = 2;
     /** Read a file. */
     static ModelArchive fromFile(const std::string& path);
     /** @param source  what error messages call these bytes */
     ModelArchive(std::vector<char> bytes, const std::string& source);
+    ModelArchive(ModelArchive&&) = default;
     const std::vector<char>& getBytes() const {
         return bytes;
     }
@@ -49,24 +51,24 @@ public:
         return description;
     }
     bool hasCompiledNetwork() const;
-    /** The content of the entry `extra/<name>`. The view lives as long as the archive. */
-    std::string_view getExtra(const std::string& name) const;
+    bool hasTorchScriptModule() const;
+    bool hasInductorPackage() const;
+    /** The content of an entry. The view lives as long as the archive, as all of these do. */
+    std::string_view getEntry(const std::string& name) const;
+    /** What `torch.jit.save` wrote. */
+    std::string_view getTorchScriptModule() const;
+    /** What `torch._inductor.aoti_compile_and_package` wrote. */
+    std::string_view getInductorPackage() const;
     /** Throw an OpenMMException about this source. */
     [[noreturn]] void fail(const std::string& message) const;
 
 private:
-    struct Entry {
-        uint64_t offset, size;
-        uint32_t checksum;
-        bool stored;
-    };
-    template <class T>
-    T read(uint64_t position) const;
-    void readDirectory();
+    bool has(const std::string& name) const;
     void readDescription();
     std::vector<char> bytes;
     std::string source;
-    std::map<std::string, Entry> extras;
+    ZipArchive archive;
+    std::string folder;  ///< where the entries of a file of version 1 are; empty in later ones
     ModelDescription description;
 };
 

@@ -42,7 +42,7 @@ std::vector<float> makeSplines(const std::vector<float>& knots, int cells, int c
 class Reader {
 public:
     Reader(const ModelArchive& model, CompiledNetwork& network)
-        : model(model), network(network), numbers(model.getExtra("compiled_network.bin")) {
+        : model(model), network(network), numbers(model.getEntry("compiled_network.bin")) {
     }
 
     void read(const nlohmann::json& json) {
@@ -212,7 +212,7 @@ private:
 
 CompiledNetwork::CompiledNetwork(const ModelArchive& model) {
     try {
-        Reader(model, *this).read(nlohmann::json::parse(model.getExtra("compiled_network.json")));
+        Reader(model, *this).read(nlohmann::json::parse(model.getEntry("compiled_network.json")));
     } catch (const nlohmann::json::exception& error) {
         model.fail(std::string("has a compiled_network.json that cannot be read: ") + error.what());
     }

@@ -54,8 +54,7 @@ public:
     }
 
     void evaluate(const DeviceRequest& request, DeviceResult& result) override {
-        TorchScriptModule::Graph graph{
-            positions, {}, rows.narrow(0, 0, request.pairs), columns.narrow(0, 0, request.pairs)};
+        TorchModule::Graph graph{positions, {}, rows.narrow(0, 0, request.pairs), columns.narrow(0, 0, request.pairs)};
         if (request.box != nullptr)
             graph.box = toDevice(request.box);
         EngineResult energies;

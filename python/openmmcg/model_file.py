@@ -1,6 +1,6 @@
-"""The file of a potential: a TorchScript archive whose extra entries describe it (docs/design.md).
+"""The file of a potential: a zip of entries, of which model.json describes it (docs/design.md).
 
-Reading needs no torch: the archive is a zip.
+Reading needs no torch.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from openmmcg.state import reading
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "BeadType", "ModelFile", "describe_module", "to_bytes"]
+__all__ = ["FORMAT", "FORMAT_VERSION", "BeadType", "ModelFile", "describe_module", "is_inductor_package", "to_bytes"]
 
 FORMAT = "openmm-cg potential"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _DTYPES = ("float32", "float64", "keep")
 
 
@@ -50,6 +50,9 @@ class ModelFile:
         The file's bytes.
     description
         ``model.json``.
+    entries
+        The other entries by name. What the TorchScript engine runs is ``module.pt``, and ``module.pt2`` what the
+        AOTInductor engine does.
 
     Raises
     ------
@@ -65,14 +68,12 @@ class ModelFile:
         else:
             self.source = f"the model file '{model}'"
             self.content = Path(model).expanduser().read_bytes()
-        text = self.extra("model.json")
+        with reading(self.source, "a potential"):
+            self.entries = _read_entries(self.content)
+        text = self.entry("model.json")
         with reading(self.source, "a potential"):
             self.description: dict[str, Any] = json.loads(text)
             form = self.description.get("format")
-        if finite_or_null(self.description) != self.description:
-            # Python's JSON has words for NaN, which no other reader knows; earlier versions wrote them.
-            self.description = finite_or_null(self.description)
-            self.content = _with_description(self.content, self.description)
         if form != FORMAT:
             raise ValueError(f"{self.source} is not an openmm-cg potential: its format is {form!r}")
         version = self.description.get("format_version", 0)
@@ -81,16 +82,23 @@ class ModelFile:
                 f"{self.source} has format version {version}; this openmm-cg reads versions up to {FORMAT_VERSION}: "
                 "upgrade openmm-cg"
             )
+        del self.entries["model.json"]
+        if finite_or_null(self.description) != self.description:
+            # Python's JSON has words for NaN, which no other reader knows; earlier versions wrote them.
+            self.description = finite_or_null(self.description)
+            self.content = to_bytes(None, self.description, self.entries)
 
-    def extra(self, name: str, default: bytes | None = None) -> bytes:
-        """The entry ``extra/<name>``; ``default`` where there is none."""
-        with reading(self.source, "a potential"), zipfile.ZipFile(io.BytesIO(self.content)) as archive:
-            for entry in archive.namelist():
-                if _is_extra(entry, name):
-                    return archive.read(entry)
-        if default is None:
+    def entry(self, name: str) -> bytes:
+        """The content of an entry.
+
+        Raises
+        ------
+        ValueError
+            There is none of this name.
+        """
+        if name not in self.entries:
             raise ValueError(f"{self.source} has no entry '{name}': write it with CGPotential.save()")
-        return default
+        return self.entries[name]
 
     @property
     def bead_types(self) -> list[BeadType]:
@@ -101,7 +109,7 @@ class ModelFile:
     @property
     def priors(self) -> list[str]:
         """OpenMM XML of the priors, templates without particles."""
-        text = self.extra("priors.json", b"[]")
+        text = self.entries.get("priors.json", b"[]")
         with reading(self.source, "a potential"):
             return json.loads(text)
 
@@ -121,59 +129,79 @@ def finite_or_null(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _is_extra(entry: str, name: str) -> bool:
-    return entry.split("/", 1)[1:] == [f"extra/{name}"]
+def _read_entries(content: bytes) -> dict[str, bytes]:
+    """The entries of a file of any version, by the names that they have in the present one."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        names = archive.namelist()
+        if len(set(names)) < len(names):
+            raise ValueError("it holds an entry twice")
+
+        def read(name: str) -> bytes:
+            entry = archive.getinfo(name)
+            if entry.compress_type != zipfile.ZIP_STORED:
+                raise ValueError(f"it holds the entry '{name}' compressed; it must be stored")
+            if entry.compress_size != entry.file_size:
+                raise ValueError(f"the entry '{name}' is of two sizes")
+            return archive.read(name)
+
+        if "model.json" in names:
+            return {name: read(name) for name in names}
+        # Version 1: a TorchScript archive with everything else in its folder `extra`; without a network, that alone.
+        extras = {name.split("/", 2)[2]: read(name) for name in names if name.split("/")[1:2] == ["extra"]}
+        return extras if len(extras) == len(names) else {**extras, "module.pt": content}
 
 
-def _with_description(content: bytes, description: Mapping[str, Any]) -> bytes:
-    """The bytes of a model file with another model.json."""
+def is_inductor_package(content: bytes) -> bool:
+    """Whether these are the bytes of what ``torch._inductor.aoti_compile_and_package`` writes, a ``.pt2``."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return any("/data/aotinductor/" in name for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return False
+
+
+def _zip(entries: Mapping[str, str | bytes]) -> bytes:
+    """A zip of stored entries, as `ModelArchive` in C++ reads them where they lie."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(buffer, "w") as new:
-        for entry in old.infolist():
-            data = _to_json(description).encode() if _is_extra(entry.filename, "model.json") else old.read(entry)
-            new.writestr(zipfile.ZipInfo(entry.filename), data)
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in entries.items():
+            # The date of a ZipInfo is a constant, so that the same potential has the same bytes.
+            archive.writestr(zipfile.ZipInfo(name), content)
     return buffer.getvalue()
-
-
-def _to_json(description: Mapping[str, Any]) -> str:
-    return json.dumps(description, indent=1, allow_nan=False)
 
 
 def to_bytes(
     module: torch.jit.ScriptModule | None,
     description: Mapping[str, Any],
-    extras: Mapping[str, str | bytes] | None = None,
+    entries: Mapping[str, str | bytes] | None = None,
 ) -> bytes:
     """The bytes of a model file.
 
     Parameters
     ----------
     module
-        What the TorchScript engine runs; None for a potential of priors alone, which needs no torch.
+        What the TorchScript engine runs; None where it is among the entries, or there is none: then this needs no
+        torch.
     description
-        The content of ``model.json`` without ``format`` and ``format_version``.
-    extras
+        The content of ``model.json``; ``format`` and ``format_version`` are those of this version.
+    entries
         Further entries by name.
     """
-    entries: dict[str, str | bytes] = dict(extras or {})
-    entries["model.json"] = _to_json({"format": FORMAT, "format_version": FORMAT_VERSION, **description})
-    buffer = io.BytesIO()
-    if module is None:
-        with zipfile.ZipFile(buffer, "w") as archive:
-            for name, content in entries.items():
-                # The date of a ZipInfo is a constant, so that the same potential has the same bytes.
-                archive.writestr(zipfile.ZipInfo(f"potential/extra/{name}"), content)
-        return buffer.getvalue()
+    head = {"format": FORMAT, "format_version": FORMAT_VERSION}
+    described = {**head, **description, **head}
+    content = {"model.json": json.dumps(described, indent=1, allow_nan=False), **(entries or {})}
+    if module is not None:
+        with optional_imports():
+            import torch
 
-    with optional_imports():
-        import torch
-
-    torch.jit.save(module, buffer, _extra_files=entries)
-    return buffer.getvalue()
+        buffer = io.BytesIO()
+        torch.jit.save(module, buffer)
+        content["module.pt"] = buffer.getvalue()
+    return _zip(content)
 
 
 def describe_module(
-    module: torch.jit.ScriptModule,
+    module: torch.jit.ScriptModule | None,
     *,
     cutoff: float | None = None,
     contract: str = "neighbor-list",
@@ -182,12 +210,12 @@ def describe_module(
     global_parameters: Mapping[str, float] | None = None,
     dtype: str | None = None,
 ) -> dict[str, Any]:
-    """The content of ``model.json`` for a TorchScript module of one's own.
+    """The content of ``model.json`` for a module of one's own.
 
     Parameters
     ----------
     module
-        Follows ``contract``, see docs/model-contract.md.
+        Follows ``contract``, see docs/model-contract.md; None where it is an AOTInductor package.
     cutoff
         In nm; for the contract ``"neighbor-list"``.
     contract
@@ -201,7 +229,8 @@ def describe_module(
     dtype
         ``"keep"``: parameters and buffers as they are, positions in float64. ``"float32"`` or ``"float64"``: all of
         them in that precision. By default the one that all parameters and buffers have, and ``"keep"`` where they
-        differ or there are none, so that no number loses digits that the module has.
+        differ or there are none, so that no number loses digits that the module has. A package is compiled for
+        positions of one type, ``"float32"`` or any other of these for float64.
 
     Raises
     ------
@@ -225,7 +254,7 @@ def describe_module(
     if contract == "plain" and cutoff is not None:
         raise ValueError("the contract 'plain' has no cutoff: the module finds its pairs itself")
     if dtype is None:
-        tensors = [*module.parameters(), *module.buffers()]
+        tensors = [] if module is None else [*module.parameters(), *module.buffers()]
         found = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors if tensor.is_floating_point()}
         dtype = found.pop() if found in ({"float32"}, {"float64"}) else "keep"
     elif dtype not in _DTYPES:

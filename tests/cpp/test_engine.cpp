@@ -283,7 +283,7 @@ void damagedModelsAreRefused(const ModelArchive& model) {
         require(refuses({bytes.begin(), bytes.begin() + length}, energy), "a truncated model is accepted");
     size_t read = 0;
     for (const char* name : {"model.json", "compiled_network.json", "compiled_network.bin"})
-        read += model.getExtra(name).size();
+        read += model.getEntry(name).size();
     const int damages = 300;
     std::mt19937 random(17);
     int refused = 0;

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from openmmcg import _openmmcg
 from openmmcg.forces.plugin_force import PluginForce, integers
-from openmmcg.model_file import describe_module, to_bytes
+from openmmcg.model_file import describe_module, is_inductor_package, to_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,8 @@ def _import_torch() -> None:
         import torch  # noqa: F401
     except ImportError as error:
         raise openmm.OpenMMException(
-            "CGForce: this model runs on the TorchScript engine, which needs torch: pip install openmm-cg[train]. "
+            "CGForce: this model runs on the TorchScript or AOTInductor engine, which needs torch: "
+            "pip install openmm-cg[train]. "
             "A potential with a compiled network runs without it, engine='native'"
         ) from error
 
@@ -53,8 +54,9 @@ class CGForce(PluginForce):
     Parameters
     ----------
     model
-        A file written by :meth:`openmmcg.CGPotential.save`, its bytes, or a ``torch.jit.ScriptModule`` that follows
-        one of the contracts of docs/model-contract.md.
+        A file written by :meth:`openmmcg.CGPotential.save`, or its bytes; or a ``torch.jit.ScriptModule``, or a
+        ``.pt2`` that AOTInductor compiled, that follows one of the contracts of docs/model-contract.md. A ``.pt2`` is a
+        program: take one only from whom you trust.
     types
         The bead type of each bead, by name or by index into the model's bead types, or of each bead of one replica;
         not needed where the model has one type only. A bead keeps the name of its type when the model is replaced.
@@ -66,9 +68,10 @@ class CGForce(PluginForce):
     periodic
         Whether distances are those of the minimum image. The cutoff may be at most half the smallest box width.
     engine
-        ``"native"`` (needs a compiled network in the file), ``"torchscript"``, or ``"auto"``: native where possible.
+        ``"native"`` (needs a compiled network in the file), ``"inductor"`` (needs an AOTInductor package),
+        ``"torchscript"``, or ``"auto"``: the first of them that is possible.
     module_options
-        For a ``ScriptModule`` only: ``cutoff`` in nm, ``contract``, ``bead_types``, ``outputs_forces``,
+        For a ``ScriptModule`` or a ``.pt2`` only: ``cutoff`` in nm, ``contract``, ``bead_types``, ``outputs_forces``,
         ``global_parameters`` and ``dtype`` as in :func:`openmmcg.model_file.describe_module`.
 
     Raises
@@ -144,16 +147,22 @@ class CGForce(PluginForce):
         model, module_options
             As of the class.
         """
-        is_file = isinstance(model, (str, os.PathLike))
-        if module_options and (is_file or isinstance(model, (bytes, bytearray))):
-            raise TypeError(f"only a ScriptModule needs {', '.join(module_options)}; a model file says it itself")
-        if isinstance(model, (str, os.PathLike)):
-            _openmmcg.set_model_file(self._number, str(Path(model).expanduser()))
+        if not isinstance(model, (str, os.PathLike, bytes, bytearray)):
+            _openmmcg.set_model(self._number, to_bytes(model, describe_module(model, **module_options)))
+        elif module_options:
+            content = bytes(model) if isinstance(model, (bytes, bytearray)) else Path(model).expanduser().read_bytes()
+            if not is_inductor_package(content):
+                raise TypeError(
+                    f"only a ScriptModule or a .pt2 of AOTInductor needs {', '.join(module_options)}; a model file "
+                    "says it itself"
+                )
+            description = describe_module(None, **{"outputs_forces": True, **module_options})
+            _openmmcg.set_model(self._number, to_bytes(None, description, {"module.pt2": content}))
         elif isinstance(model, (bytes, bytearray)):
             _openmmcg.set_model(self._number, bytes(model))
         else:
-            _openmmcg.set_model(self._number, to_bytes(model, describe_module(model, **module_options)))
-        if self.getEngine() == "torchscript" or not self.hasCompiledNetwork():
+            _openmmcg.set_model_file(self._number, str(Path(model).expanduser()))
+        if self.getEngine() in ("torchscript", "inductor") or not self.hasCompiledNetwork():
             _import_torch()
 
     def hasCompiledNetwork(self) -> bool:
@@ -169,7 +178,7 @@ class CGForce(PluginForce):
         return _openmmcg.get_bead_types(self._number)
 
     def getEngine(self) -> str:
-        """``"auto"``, ``"native"`` or ``"torchscript"``."""
+        """``"auto"``, ``"native"``, ``"inductor"`` or ``"torchscript"``."""
         return _openmmcg.get_engine(self._number)
 
     def setEngine(self, engine: str) -> None:
@@ -217,7 +226,8 @@ class CGForce(PluginForce):
     def replica_energies(self, context: openmm.Context) -> NDArray[np.float64]:
         """The energy of each replica ``[replicas]`` in kJ/mol, of this force at the present positions of a Context.
 
-        They are computed anew; no step is slower for it. The TorchScript engine evaluates one replica after the other.
+        They are computed anew; no step is slower for it. Only the native engine does not evaluate one replica after
+        the other.
 
         Raises
         ------
@@ -239,7 +249,7 @@ class CGForce(PluginForce):
         Returns
         -------
         list of KernelTime
-            In no order that means anything; empty where the TorchScript engine runs.
+            In no order that means anything; empty where another engine runs.
         """
         return [KernelTime(*row) for row in _openmmcg.profile(self._number, int(context.this), repeats)]
 

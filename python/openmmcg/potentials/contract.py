@@ -4,7 +4,7 @@ import copy
 import io
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -172,7 +172,7 @@ def script(module: nn.Module, what: str) -> torch.jit.ScriptModule:
 
 def _evaluate(network: torch.jit.ScriptModule, dtype: torch.dtype, name: str) -> None:
     """Try a network on some beads; the arguments are those of `SchNet.forward`."""
-    displacements, types, rows, columns = _some_beads(network)
+    displacements, types, rows, columns = some_beads(network)
     displacements = displacements.to(dtype).requires_grad_()
     given = f"{len(types)} beads with {len(rows)} pairs in {str(dtype).removeprefix('torch.')}"
     try:
@@ -201,10 +201,10 @@ def _evaluate(network: torch.jit.ScriptModule, dtype: torch.dtype, name: str) ->
             raise ValueError(f"the {what} of the network {name} are not finite for {given} at ordinary distances")
 
 
-def _some_beads(network: torch.jit.ScriptModule) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def some_beads(network: nn.Module) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Displacements, types, rows and columns of a chain that wanders about, of all the network's bead types."""
     if hasattr(network, "molecule"):
-        types, cutoff = network.molecule, 0.4
+        types, cutoff = cast(Tensor, network.molecule), 0.4
     else:
         number: Any = getattr(network, "types", 1)
         types, cutoff = torch.arange(2 * number + 3) % number, float(network.cutoff)  # type: ignore[arg-type]
@@ -220,7 +220,7 @@ def _some_beads(network: torch.jit.ScriptModule) -> tuple[Tensor, Tensor, Tensor
 
 
 def scale_module(content: bytes, factor: float) -> torch.jit.ScriptModule:
-    """The module in the content of a model file with its energy times a factor; never scripted anew.
+    """A module, given as in a model file, with its energy times a factor; never scripted anew.
 
     TorchScript names the classes that it scripts by what the process has scripted before. So the same file, scaled,
     is the same file again, by which runs are recognised that go on where they were.
@@ -231,7 +231,7 @@ def scale_module(content: bytes, factor: float) -> torch.jit.ScriptModule:
 
 
 def load_module(content: bytes) -> torch.jit.ScriptModule:
-    """The TorchScript module in the content of a model file."""
+    """The TorchScript module of a model file's entry."""
     return torch.jit.load(io.BytesIO(content), map_location="cpu")
 
 

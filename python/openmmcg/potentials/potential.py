@@ -86,7 +86,7 @@ class CGPotential:
             "temperature": temperature,
             "provenance": finite_or_null(provenance or {}),
         }
-        extras: dict[str, str | bytes] = {"priors.json": json.dumps([to_xml(prior) for prior in priors])}
+        entries: dict[str, str | bytes] = {"priors.json": json.dumps([to_xml(prior) for prior in priors])}
         module = None
         if network is not None:
             with optional_imports():
@@ -103,13 +103,11 @@ class CGPotential:
             if network.cutoff is None:
                 description["molecule"] = network.molecule.tolist()  # type: ignore[operator,union-attr]
             if compiled is not None:
-                extras["compiled_network.json"], extras["compiled_network.bin"] = compiled
-        self._file = ModelFile(to_bytes(module, description, extras))
+                entries["compiled_network.json"], entries["compiled_network.bin"] = compiled
+        self._file = ModelFile(to_bytes(module, description, entries))
 
     def with_priors(self, priors: Sequence[Prior], *, provenance: Mapping[str, Any] | None = None) -> CGPotential:
         """This potential and more priors, for example a correction found afterwards.
-
-        Where there is a network, this needs torch.
 
         Parameters
         ----------
@@ -122,17 +120,12 @@ class CGPotential:
             **self._file.description,
             "provenance": finite_or_null({**self.provenance, **(provenance or {})}),
         }
-        extras: dict[str, str | bytes] = {
-            "priors.json": json.dumps([*self._file.priors, *(to_xml(prior) for prior in priors)])
-        }
-        compiled = self.compile()
-        if compiled is not None:
-            extras["compiled_network.json"], extras["compiled_network.bin"] = compiled
-        module = self.module if self.has_network else None
-        return CGPotential.load(to_bytes(module, description, extras))
+        templates = [*self._file.priors, *(to_xml(prior) for prior in priors)]
+        entries: dict[str, str | bytes] = {**self._file.entries, "priors.json": json.dumps(templates)}
+        return CGPotential.load(to_bytes(None, description, entries))
 
     def scaled(self, factor: float, *, priors: bool = True) -> CGPotential:
-        """This potential with its energy times a factor; needs torch.
+        """This potential with its energy times a factor; needs torch, except for an AOTInductor package.
 
         Parameters
         ----------
@@ -141,18 +134,20 @@ class CGPotential:
         priors
             Whether it is of the priors as well, or of the network alone.
         """
-        with optional_imports():
-            from openmmcg.potentials.contract import scale_module
-
-        extras: dict[str, str | bytes] = {}
+        templates = [scale_prior(xml, factor) if priors else xml for xml in self._file.priors]
+        entries: dict[str, str | bytes] = {**self._file.entries, "priors.json": json.dumps(templates)}
         compiled = self.compile()
         if compiled is not None:
-            extras["compiled_network.json"] = compiled[0]
-            extras["compiled_network.bin"] = scale_readout(*compiled, factor)
-        templates = [scale_prior(xml, factor) if priors else xml for xml in self._file.priors]
-        extras["priors.json"] = json.dumps(templates)
-        module = scale_module(self.to_bytes(), factor) if self.has_network else None
-        return CGPotential.load(to_bytes(module, self._file.description, extras))
+            entries["compiled_network.bin"] = scale_readout(*compiled, factor)
+        module, description = None, self._file.description
+        if "module.pt2" in entries:
+            description = {**description, "scale": factor * description.get("scale", 1.0)}
+        elif self.has_network:
+            with optional_imports():
+                from openmmcg.potentials.contract import scale_module
+
+            module = scale_module(self._file.entry("module.pt"), factor)
+        return CGPotential.load(to_bytes(module, description, entries))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str] | bytes) -> CGPotential:
@@ -239,15 +234,20 @@ class CGPotential:
         Raises
         ------
         ValueError
-            The potential has no network.
+            The potential has no network, or it is an AOTInductor package.
         """
         if not self.has_network:
             raise ValueError(f"{self._file.source} has no network: it is made of priors alone")
+        if "module.pt2" in self._file.entries:
+            raise ValueError(
+                f"{self._file.source} holds its network as an AOTInductor package, which cannot be read back as a "
+                "module; use the potential of which it was exported"
+            )
         with optional_imports():
             from openmmcg.potentials.contract import load_module
 
         with reading(self._file.source, "a potential"):
-            return load_module(self.to_bytes())
+            return load_module(self._file.entry("module.pt"))
 
     @property
     def network(self) -> torch.jit.ScriptModule:
@@ -256,29 +256,32 @@ class CGPotential:
         Raises
         ------
         ValueError
-            The potential has no network, or a module of another package (`openmmcg.potentials.external`) in its place.
+            The potential has no network, or one that is opaque (`is_opaque`).
         """
-        if self.is_external:
+        if self.is_opaque:
             raise ValueError(
-                f"{self._file.source} holds a module of another package, which takes positions, and no network of "
-                "displacements; use its module"
+                f"{self._file.source} holds a module of positions, of another package or compiled by AOTInductor, and "
+                "no network of displacements that could be taken out"
             )
         return self.module.network  # type: ignore[return-value]
 
     @property
-    def is_external(self) -> bool:
-        """Whether there is a module of another package, see `openmmcg.potentials.external`; needs torch."""
-        return self.has_network and not hasattr(self.module, "network")
+    def is_opaque(self) -> bool:
+        """Whether the network runs, but cannot be taken out as one of displacements; needs torch.
+
+        So it is with a module of another package (`openmmcg.external`), and with an AOTInductor package.
+        """
+        return "module.pt2" in self._file.entries or (self.has_network and not hasattr(self.module, "network"))
 
     def compile(self) -> tuple[str, bytes] | None:
         """The compiled network, JSON and numbers, see *The compiled network* in ``docs/design.md``.
 
-        None where the network does not consist of the primitives; such a potential runs on the TorchScript
-        engine.
+        None where the network does not consist of the primitives; such a potential runs on the TorchScript or
+        AOTInductor engine.
         """
-        if not self._file.extra("compiled_network.json", b""):
+        if "compiled_network.json" not in self._file.entries:
             return None
-        return self._file.extra("compiled_network.json").decode(), self._file.extra("compiled_network.bin")
+        return self._file.entry("compiled_network.json").decode(), self._file.entry("compiled_network.bin")
 
     def find_types(self, topology: app.Topology, types: Sequence[str] | None = None) -> list[int]:
         """Bead type of each atom of a topology.
@@ -334,7 +337,7 @@ class CGPotential:
             see `openmmcg.simulation.replicas.replicate_system`.
         periodic : bool, optional
             By default, whether the topology has a periodic box.
-        engine : {"auto", "native", "torchscript"}
+        engine : {"auto", "native", "inductor", "torchscript"}
             See `openmmcg.CGForce`.
         remove_center_of_mass_motion : bool, optional
             Whether to add a ``CMMotionRemover``; by default with one replica. It would couple several, because it
@@ -390,6 +393,35 @@ class CGPotential:
                 f"the cutoff of {self._file.source}, {self.cutoff} nm, is more than half the smallest box width, "
                 f"{width:.4f} nm; use a larger box"
             )
+
+    def export_inductor(self, network: torch.nn.Module, *, dtype: str = "float32") -> CGPotential:
+        """This potential with an AOTInductor package in place of its TorchScript module.
+
+        It needs torch and a C++ compiler. AOTInductor makes C++ of the network and its forces and compiles it, which
+        takes a minute. The package runs, by the engine ``"inductor"``, where torch is of the same version and the
+        machine of the same kind.
+
+        Parameters
+        ----------
+        network : Module
+            What the potential was made of, with its present weights: what TorchScript has translated cannot be
+            compiled.
+        dtype : {"float32", "float64"}
+            Of weights and arithmetic; positions and energies are in float64.
+
+        Raises
+        ------
+        ValueError
+            The network is not that of this potential, or cannot be compiled.
+        """
+        with optional_imports():
+            from openmmcg.potentials.inductor import compile_package
+
+        package = compile_package(network, self.module, dtype)
+        entries: dict[str, str | bytes] = {**self._file.entries, "module.pt2": package}
+        del entries["module.pt"]
+        description = {**self._file.description, "dtype": "keep", "outputs_forces": True}
+        return CGPotential.load(to_bytes(None, description, entries))
 
     def export_openmm_torch(
         self, path: str | os.PathLike[str], types: Sequence[int], *, periodic: bool

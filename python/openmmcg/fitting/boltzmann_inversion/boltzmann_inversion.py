@@ -333,7 +333,7 @@ def _content(potential: CGPotential) -> dict[str, Any]:
     """All of a potential that its energies depend on."""
     network = None
     if potential.has_network:
-        network = potential.module if potential.is_external else potential.network
+        network = potential.to_bytes() if potential.is_opaque else potential.network
     return {
         "network": network,
         "priors": potential.prior_templates,

@@ -102,7 +102,8 @@ def force_rmse(
     Parameters
     ----------
     potential : CGPotential
-        Its network is evaluated as it is in the file, by torch; a module of another package by `CGForce`.
+        Its network is evaluated as it is in the file, by torch; where it cannot be taken out
+        (`CGPotential.is_opaque`) by `CGForce`.
     path
         Mapped frames with forces.
     frames : slice
@@ -129,7 +130,7 @@ def force_rmse(
         source = file.with_type_names(known)
         check_molecule(source, potential.molecule)
         selection = range(len(source))[frames]
-        if potential.is_external:
+        if potential.is_opaque:
             types = source.types.tolist()
             force = CGForce(potential.to_bytes(), types=types, periodic=source.boxes is not None)
             data = ForceDataset(source, selection, potential.cutoff, potential.priors, progress, [force])

@@ -114,10 +114,10 @@ def from_torchmd_net(
     Notes
     -----
     The graph network is converted, and runs natively, where it is in single precision, has no prior model and no
-    ``mean``, sums over neighbours and beads, and an activation of ours. Of other models their own code runs: in place of its search for neighbours,
-    which stops at ``max_num_neighbors``, it gets the pairs of `CGForce`. The cutoff is read from the model; a box that
-    it was made with is not looked at. A constant energy (the ``mean`` of the training data) counts once, however many
-    replicas there are.
+    ``mean``, sums over neighbours and beads, and has an activation of ours. Of other models their own code runs: in
+    place of its search for neighbours, which stops at ``max_num_neighbors``, it gets the pairs of `CGForce`. The cutoff
+    is read from the model; a box that it was made with is not looked at. A constant energy (the ``mean`` of the
+    training data) counts once, however many replicas there are.
     """
     what = f"the TorchMD-Net model {model if isinstance(model, (str, os.PathLike)) else type(model).__name__}"
     module = copy.deepcopy(_load(model)).cpu().eval()

@@ -4,13 +4,16 @@
 
 namespace OpenMMCG {
 
-/** What the library of the TorchScript engine, the only one that needs libtorch, hands over. */
+/** What the library of the TorchScript engine hands over. */
 struct TorchScriptLibrary {
     EngineFactory createEngine;
     DeviceEngineFactory createDeviceEngine;
 };
 
-/** The library beside this one, loaded when first needed; throws where that fails. */
+// The libraries beside this one that need libtorch, each loaded when first needed; throw where that fails.
+
 const TorchScriptLibrary& getTorchScriptLibrary();
+/** Of the library of the AOTInductor engine. */
+EngineFactory getInductorEngineFactory();
 
 }  // namespace OpenMMCG

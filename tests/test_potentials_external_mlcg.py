@@ -417,6 +417,7 @@ def test_radial_functions_between_two_cutoffs_are_those_of_their_formula():
 
 
 def test_filters_that_begin_at_a_lower_cutoff_can_be_tabulated():
+    torch.manual_seed(0)
     basis = TrainedExponentialBasis(
         CosineWindow(0.0, 5.0, 10.0), 1.0, 5 / 4, torch.linspace(0.01, 1, 30), torch.full((30,), 200.0)
     )

@@ -200,6 +200,17 @@ def to_bytes(
     return _zip(content)
 
 
+def _check_scripted(module: object) -> None:
+    with optional_imports():
+        import torch
+
+    if not isinstance(module, torch.jit.ScriptModule):
+        raise TypeError(
+            f"a model is a file, its bytes or a ScriptModule, not a {type(module).__name__}"
+            + ("; translate it: torch.jit.script(module)" if isinstance(module, torch.nn.Module) else "")
+        )
+
+
 def describe_module(
     module: torch.jit.ScriptModule | None,
     *,
@@ -239,14 +250,8 @@ def describe_module(
     ValueError
         Where the arguments do not go together.
     """
-    with optional_imports():
-        import torch
-
-    if not isinstance(module, torch.jit.ScriptModule):
-        raise TypeError(
-            f"a model is a file, its bytes or a ScriptModule, not a {type(module).__name__}"
-            + ("; translate it: torch.jit.script(module)" if isinstance(module, torch.nn.Module) else "")
-        )
+    if module is not None:
+        _check_scripted(module)
     if contract not in ("neighbor-list", "plain"):
         raise ValueError(f"there is no contract '{contract}'; choose 'neighbor-list' or 'plain'")
     if contract == "neighbor-list" and not (cutoff is not None and cutoff > 0):

@@ -312,12 +312,12 @@ def tame(potential: CGPotential, beads: int) -> CGPotential:
 
 
 def compare_replicas(potential: CGPotential, beads: int, replicas: int = 8) -> float:
-    """Largest relative difference of the forces of replicas from those of single systems."""
+    """Largest relative difference of the forces of replicas from those of single systems, on the Reference platform."""
     positions, box, types = liquid(beads, "cubic")
     random = np.random.default_rng(2)
     copies = positions + random.normal(0, 0.01, (replicas, beads, 3))
-    together = forces_of(context_of(potential, copies.reshape(-1, 3), box, types, replicas))[1]
-    alone = np.concatenate([forces_of(context_of(potential, copy, box, types))[1] for copy in copies])
+    together = forces_of(context_of(potential, copies.reshape(-1, 3), box, types, replicas, "Reference"))[1]
+    alone = np.concatenate([forces_of(context_of(potential, c, box, types, 1, "Reference"))[1] for c in copies])
     return float(np.abs(together - alone).max() / np.abs(alone).max())
 
 

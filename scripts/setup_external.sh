@@ -10,7 +10,7 @@ declare -A packages=(
     [mace]="mace-torch==0.3.16"
     [torchmd_net]="warp-lang==1.19.0 ase==3.29.0"
     [schnetpack]="ase==3.29.0 matscipy hydra-core hydra-colorlog fasteners dirsync tensorboardX torch-ema"
-    [metatomic]="metatomic-torch==0.1.19 metatomic-ase wigners"
+    [metatomic]="metatomic-torch==0.1.19 metatomic-ase wigners ase==3.29.0"
 )
 declare -A alone=( # without what they depend on: a torch_cluster that takes ten minutes to compile, older packages
     [torchmd_net]="torchmd-net==3.1.0"

@@ -30,3 +30,29 @@ def test_a_model_is_the_same_in_openmm(package, dtype, tmp_path):
         assert max(row.get("relative error, native", {"forces": 0.0}).values()) < 2e-5, row
         assert row["replicas"] < bound, row
         assert 200 < row["temperature"] < 450, row
+
+
+@pytest.mark.slow
+def test_the_water_table_is_made_and_gone_on_with(tmp_path):
+    if not (ROOT / "build" / "external" / "nequip").is_dir():
+        pytest.skip("needs scripts/setup_external.sh nequip")
+    command = [sys.executable, ROOT / "benchmarks" / "equivariant_water.py", "--quick", "--waters", "spce"]
+    command += [
+        "--models",
+        "PaiNN-1",
+        "Allegro",
+        "--seeds",
+        "1",
+        "--directory",
+        tmp_path,
+        "--json",
+        tmp_path / "rows.json",
+    ]
+    done = subprocess.run([*command, "--frames", "1"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    first = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    assert [row["model"] for row in first] == ["PaiNN-1", "Allegro"]
+    for row in first:
+        assert row["stable"] and 1 < row["force_rmse"] < 20 and row["mean |Δg|"] < 1
+    again = subprocess.run([*command, "--frames", "1"], capture_output=True, text=True)
+    assert again.returncode == 0 and json.loads((tmp_path / "rows.json").read_text())["rows"] == first

@@ -1,9 +1,12 @@
 """NequIP and Allegro (https://github.com/mir-group/nequip)."""
 
 import os
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -114,9 +117,27 @@ def _load(model: str | os.PathLike[str] | nn.Module) -> tuple[nn.Module, dict[st
                 f"{path} is read by the package nequip: pip install nequip (and nequip-allegro for Allegro)",
                 name=error.name,
             ) from error
-        module = load_saved_model(path)
+        with _nequip_at_work():
+            module = load_saved_model(path)
     from e3nn.util.jit import script
 
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     return script(module.cpu().eval()), dict(module.metadata)
+
+
+@contextmanager
+def _nequip_at_work() -> Iterator[None]:
+    """The state in which nequip makes models; default dtype and seeds are afterwards what they were."""
+    from nequip.utils.global_state import set_global_state
+
+    dtype, seeds = torch.get_default_dtype(), (random.getstate(), np.random.get_state())
+    with torch.random.fork_rng(devices=[]):
+        try:
+            set_global_state()
+            torch.set_default_dtype(torch.float64)  # as nequip does the first time
+            yield
+        finally:
+            torch.set_default_dtype(dtype)
+            random.setstate(seeds[0])
+            np.random.set_state(seeds[1])

@@ -31,7 +31,7 @@ from openmmcg.frames import Frames
 from openmmcg.mapping import Mapping, map_frames
 from openmmcg.reference import sample, water_box
 from openmmcg.simulation import minimise
-from openmmcg.state import write_json
+from openmmcg.state import read_json, write_json
 
 GRAMS_PER_CUBIC_CENTIMETRE = 602.214076  # in amu/nm³
 MOLECULES = 216
@@ -206,13 +206,15 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     arguments.directory.mkdir(parents=True, exist_ok=True)
-    rows = []
+    rows = {}
+    if arguments.json and arguments.json.exists():  # of other liquids, measured before
+        rows = {row["study"]: row for row in read_json(arguments.json, "a result of this benchmark")["rows"]}
     for name in arguments.liquids:
         for study, file in reference(name, arguments.directory, arguments.threads).items():
-            rows.append(invert(study, file, arguments.directory, arguments.threads))
+            about = {"machine": processor(), "versions": versions()}
+            rows[study] = {**about, **invert(study, file, arguments.directory, arguments.threads)}
             if arguments.json:
-                about = {"machine": processor(), "versions": versions(), "molecules": MOLECULES}
-                write_json(arguments.json, {**about, "rows": rows})
+                write_json(arguments.json, {"molecules": MOLECULES, "rows": list(rows.values())})
 
 
 if __name__ == "__main__":

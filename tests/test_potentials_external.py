@@ -150,7 +150,7 @@ def test_its_forces_are_compared_with_those_of_frames(tmp_path):
 
 
 def test_the_network_is_not_to_be_had():
-    with pytest.raises(ValueError, match="holds a module of positions, of another package"):
+    with pytest.raises(ValueError, match="holds a module of another package"):
         external(Displacements()).network  # noqa: B018
 
 

@@ -258,12 +258,13 @@ class CGPotential:
         ValueError
             The potential has no network, or one that is opaque (`is_opaque`).
         """
-        if self.is_opaque:
+        module = self.module
+        if not hasattr(module, "network"):
             raise ValueError(
-                f"{self._file.source} holds a module of positions, of another package or compiled by AOTInductor, and "
-                "no network of displacements that could be taken out"
+                f"{self._file.source} holds a module of another package, which takes positions, and no network of "
+                "displacements that could be taken out"
             )
-        return self.module.network  # type: ignore[return-value]
+        return module.network  # type: ignore[return-value]
 
     @property
     def is_opaque(self) -> bool:

@@ -34,7 +34,7 @@ from openmmcg.potentials import CGPotential, PaiNN, Repulsion, SchNet, external
 from openmmcg.progress import tqdm
 from openmmcg.reference import sample, time_per_step, water_box
 from openmmcg.simulation import UnstableSimulationError, minimise, run
-from openmmcg.state import read_json, write_json
+from openmmcg.state import claim, read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 KCAL = 41.84  # kJ/mol/nm in kcal/mol/Å
@@ -47,6 +47,7 @@ MASS = 18.015
 class Size:
     """How much of everything."""
 
+    known: int = 100  # frames, of which trainings take the first ones
     molecules: int = 512
     beads: int = 3916
     interval: float = 2.0  # ps
@@ -60,7 +61,7 @@ class Size:
 
 
 FULL = Size()
-QUICK = Size(216, 216, 0.05, 0.5, 12, 12, 2, 20, 1.0, 0.2)
+QUICK = Size(4, 216, 216, 0.05, 0.5, 12, 12, 2, 20, 1.0, 0.2)
 
 OURS: dict[str, Callable[[int], SchNet | PaiNN]] = {
     f"{kind.__name__}-{blocks}": lambda seed, kind=kind, blocks=blocks: kind(
@@ -93,14 +94,14 @@ class Training:
         return directory / self.water / f"{self.model}-{self.frames}-{self.seed}"
 
 
-def reference(water: str, known: int, size: Size, directory: Path) -> Path:
+def reference(water: str, size: Size, directory: Path) -> Path:
     """The beads of the all-atom liquid: the known frames, then the unseen ones."""
     folder = directory / water
     folder.mkdir(parents=True, exist_ok=True)
     box = water_box(water, molecules=size.molecules)
     atoms, beads = folder / "atoms.h5md", folder / "beads.h5md"
     options = {"interval": size.interval, "equilibration": size.equilibration, "temperature": TEMPERATURE}
-    sample(box.system, box.topology, box.positions, atoms, frames=known + size.unseen, **options)
+    sample(box.system, box.topology, box.positions, atoms, frames=size.known + size.unseen, **options)
     with Frames(atoms) as source:
         map_frames(source, Mapping.center_of_mass(box.topology, names=["W"] * size.molecules), beads)
     return beads
@@ -278,9 +279,7 @@ def train(training: Training, beads: Path, directory: Path, size: Size) -> None:
     potential = trainer(training, beads, folder, size)
     seconds = perf_counter() - began
     potential.save(folder / "potential.pt")
-    with Frames(beads) as source:
-        unseen = slice(len(source) - size.unseen, None)
-    error = force_rmse(potential, beads, frames=unseen, progress=False) / KCAL
+    error = force_rmse(potential, beads, frames=slice(size.known, None), progress=False) / KCAL
     write_json(folder / "training.json", {**asdict(training), "force_rmse": error, "seconds": seconds})
 
 
@@ -411,8 +410,15 @@ def main() -> None:
         return
     for model in arguments.models:
         python_of(model)
-    known = max(arguments.frames)
-    beads = {water: reference(water, known, size, arguments.directory) for water in arguments.waters}
+    if not 1 <= min(arguments.frames) <= max(arguments.frames) <= size.known:
+        parser.error(f"trainings have 1 to {size.known} frames, the later ones being unseen; got {arguments.frames}")
+    # Tables of two sizes in one directory would be mixed.
+    with claim(arguments.directory, "a table of water", {"size": asdict(size)}):
+        make_table(arguments, size)
+
+
+def make_table(arguments: argparse.Namespace, size: Size) -> None:
+    beads = {water: reference(water, size, arguments.directory) for water in arguments.waters}
     trainings = [
         Training(water, model, frames, seed)
         for seed in range(arguments.seeds)

@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import openmm
 import torch
+from md_water import liquid as cubic_liquid
 from md_water import processor, versions
 from openmm import app, unit
 
@@ -36,10 +37,19 @@ from openmmcg.progress import tqdm
 
 FOLDER = Path(__file__).resolve().parents[1] / "build" / "external"
 CUTOFF = 5.0  # Å
-DENSITY = 33.4  # beads/nm³
 EV = 96.48533212331  # kJ/mol
 KINDS = [("A", 18.0), ("B", 20.0)]
 NUMBERS = [1, 8]  # what packages that know elements call them
+
+#: Distributions whose versions are told.
+NAMES = {
+    "nequip": ("nequip", "nequip-allegro"),
+    "deepmd": ("deepmd-kit",),
+    "mace": ("mace-torch",),
+    "torchmd_net": ("torchmd-net",),
+    "schnetpack": ("schnetpack",),
+    "metatomic": ("metatomic-torch",),
+}
 
 #: Energy (eV) and forces (eV/Å) ``[N, 3]`` of positions (Å), a box (Å) or None, and bead types.
 Calculator = Callable[[np.ndarray, "np.ndarray | None", np.ndarray], "tuple[float, np.ndarray]"]
@@ -221,12 +231,10 @@ def schnetpack(dtype: str) -> Iterator[tuple[str, CGPotential, Calculator]]:
 
 def metatomic(dtype: str) -> Iterator[tuple[str, CGPotential, Calculator]]:
     from ase import Atoms
-    from metatensor.torch import Labels
     from metatomic.torch import AtomisticModel, ModelCapabilities, ModelMetadata, ModelOutput
     from metatomic_ase import MetatomicCalculator
     from metatomic_module import Pairs  # beside this file: TorchScript wants its annotations resolved
 
-    assert Labels is not None
     for full in (True, False):
         capabilities = ModelCapabilities(
             outputs={"energy": ModelOutput(unit="eV")},
@@ -261,15 +269,13 @@ PACKAGES = {f.__name__: f for f in (ours, nequip, deepmd, mace, torchmd_net, sch
 
 def liquid(beads: int, shape: str) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     """Positions (nm), box and types of beads at the density of water, on a lattice that has been shaken."""
-    side = int(np.ceil(beads ** (1 / 3)))
-    width = (beads / DENSITY) ** (1 / 3)
-    random = np.random.default_rng(0)
-    places = (np.stack(np.meshgrid(*[np.arange(side)] * 3, indexing="ij"), -1).reshape(-1, 3) + 0.5) / side
-    box = np.diag([width] * 3)
+    positions, box = cubic_liquid(beads)
     if shape == "triclinic":
+        fractions, width = positions / box[0, 0], box[0, 0]
         box[1, 0], box[2, 0], box[2, 1] = -0.4 * width, 0.3 * width, -0.2 * width
-    positions = places[random.permutation(side**3)[:beads]] @ box + random.normal(0, 0.02, (beads, 3))
-    return positions, None if shape == "none" else box, random.permutation(np.arange(beads) % 2)
+        positions = fractions @ box
+    types = np.random.default_rng(0).permutation(np.arange(beads) % 2)
+    return positions, None if shape == "none" else box, types
 
 
 def context_of(potential, positions, box, types, replicas=1, platform="CPU", integrator=None, engine="auto"):
@@ -394,16 +400,6 @@ def main() -> None:
 
         write_json(options.json, {"machine": processor(), "versions": versions(), "rows": rows})
 
-
-#: Distributions whose versions are told.
-NAMES = {
-    "nequip": ("nequip", "nequip-allegro"),
-    "deepmd": ("deepmd-kit",),
-    "mace": ("mace-torch",),
-    "torchmd_net": ("torchmd-net",),
-    "schnetpack": ("schnetpack",),
-    "metatomic": ("metatomic-torch",),
-}
 
 if __name__ == "__main__":
     main()

@@ -9,8 +9,8 @@ declare -A packages=(
     [deepmd]="deepmd-kit==3.2.0 mpich==5.0.1 e3nn==0.6.0"
     [mace]="mace-torch==0.3.16"
     [torchmd_net]="warp-lang==1.19.0 ase==3.29.0"
-    [schnetpack]="ase==3.29.0 matscipy hydra-core hydra-colorlog fasteners dirsync tensorboardX torch-ema"
-    [metatomic]="metatomic-torch==0.1.19 metatomic-ase wigners ase==3.29.0"
+    [schnetpack]="ase==3.29.0 matscipy==1.3.1 hydra-core==1.3.8 hydra-colorlog==1.2.0 fasteners==0.20 dirsync==2.2.6 tensorboardX==2.6.5 torch-ema==0.3"
+    [metatomic]="metatomic-torch==0.1.19 metatomic-ase==0.1.4 wigners==0.4.1 ase==3.29.0"
 )
 declare -A alone=( # without what they depend on: a torch_cluster that takes ten minutes to compile, older packages
     [torchmd_net]="torchmd-net==3.1.0"

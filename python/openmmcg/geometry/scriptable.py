@@ -38,6 +38,34 @@ def minimum_image(displacements: Tensor, box: Tensor) -> Tensor:
     return displacements
 
 
+def image_shifts(displacements: Tensor, box: Tensor) -> Tensor:
+    """Whole numbers of box vectors ``[E, 3]`` that `minimum_image` adds to displacements: ``shifts @ box``.
+
+    They are constants, whatever the displacements depend on, and zero where there is no box.
+    """
+    displacements = displacements.detach()
+    shifts = torch.zeros_like(displacements)
+    if box.numel() == 0:
+        return shifts
+    for axis in (2, 1, 0):
+        shifts[:, axis] = -torch.round(displacements[:, axis] / box[axis, axis])
+        displacements = displacements + shifts[:, axis].unsqueeze(1) * box[axis]
+    return shifts
+
+
+def near_origin(positions: Tensor, box: Tensor) -> Tensor:
+    """Positions in the box, or about their mean where there is none, so that few digits tell them apart.
+
+    Beads are moved by whole box vectors, which no energy depends on; the result is differentiable.
+    """
+    if box.numel() == 0:
+        return positions - positions.detach().mean(0)
+    for axis in (2, 1, 0):
+        shifts = torch.floor(positions[:, axis] / box[axis, axis]).detach()
+        positions = positions - shifts.unsqueeze(1) * box[axis]
+    return positions
+
+
 def chain_pairs(positions: Tensor, beads: int) -> tuple[Tensor, Tensor]:
     """Each bead and the next one of its molecule: the pairs that a network of a whole molecule takes.
 

@@ -208,8 +208,7 @@ def some_beads(network: nn.Module) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     else:
         number: Any = getattr(network, "types", 1)
         types, cutoff = torch.arange(2 * number + 3) % number, float(network.cutoff)  # type: ignore[arg-type]
-    steps = np.random.default_rng(0).normal(size=(len(types), 3))
-    places = torch.from_numpy(np.cumsum(0.45 * cutoff * steps / np.linalg.norm(steps, axis=1, keepdims=True), 0))
+    places = wandering_chain(len(types), 0.45 * cutoff)
     if hasattr(network, "molecule"):
         rows, columns = chain_pairs(places, len(types))
     else:
@@ -217,6 +216,12 @@ def some_beads(network: nn.Module) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         if len(rows) == len(types):  # the number of pairs is to differ from that of beads
             rows, columns = rows[1:], columns[1:]
     return places[columns] - places[rows], types, rows, columns
+
+
+def wandering_chain(beads: int, step: float) -> Tensor:
+    """Places ``[beads, 3]``, nm, of a chain that wanders about in steps of one length, on which modules are tried."""
+    steps = np.random.default_rng(0).normal(size=(beads, 3))
+    return torch.from_numpy(np.cumsum(step * steps / np.linalg.norm(steps, axis=1, keepdims=True), 0))
 
 
 def scale_module(content: bytes, factor: float) -> torch.jit.ScriptModule:

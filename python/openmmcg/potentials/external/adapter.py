@@ -6,49 +6,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from openmmcg.geometry.cells import near_pairs
+from openmmcg.geometry.scriptable import image_shifts, near_origin
 from openmmcg.model_file import BeadType, finite_or_null, to_bytes
-from openmmcg.potentials.contract import script
+from openmmcg.potentials.contract import script, wandering_chain
 from openmmcg.potentials.potential import CGPotential
 from openmmcg.potentials.priors import Prior, to_xml
 from openmmcg.state import reading
 
 
-def near_origin(positions: Tensor, box: Tensor) -> Tensor:
-    """Positions in the box, or about their mean where there is none, so that few digits tell them apart.
-
-    Beads are moved by whole box vectors, which no energy depends on; the result is differentiable.
-    """
-    if box.numel() == 0:
-        return positions - positions.detach().mean(0)
-    for axis in (2, 1, 0):
-        shifts = torch.floor(positions[:, axis] / box[axis, axis]).detach()
-        positions = positions - shifts.unsqueeze(1) * box[axis]
-    return positions
-
-
-def cell_shifts(positions: Tensor, box: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Whole numbers of box vectors ``[E, 3]`` whose addition to the difference of two beads makes the minimum image.
-
-    ``positions[columns] - positions[rows] + shifts @ box``, as other packages have it; zero where there is no box.
-    """
-    shifts = torch.zeros(rows.shape[0], 3, dtype=positions.dtype, device=positions.device)
-    if box.numel() == 0:
-        return shifts
-    displacements = (positions.index_select(0, columns) - positions.index_select(0, rows)).detach()
-    for axis in (2, 1, 0):
-        shifts[:, axis] = -torch.round(displacements[:, axis] / box[axis, axis])
-        displacements = displacements + shifts[:, axis].unsqueeze(1) * box[axis]
-    return shifts
-
-
 def both_directions(positions: Tensor, box: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Rows, columns and cell shifts of each pair from both of its beads; the shifts are zero where there is no box."""
-    shifts = cell_shifts(positions, box, rows, columns)
+    shifts = image_shifts(positions.index_select(0, columns) - positions.index_select(0, rows), box)
     return torch.cat((rows, columns)), torch.cat((columns, rows)), torch.cat((shifts, -shifts))
 
 
@@ -136,7 +108,7 @@ def make_potential(
         "outputs_forces": outputs_forces,
         "global_parameters": [],
         "temperature": temperature,
-        "provenance": finite_or_null({"model": what, **(provenance or {})}),
+        "provenance": finite_or_null({"runs by": type(adapter).__name__, **(provenance or {})}),
     }
     return CGPotential.load(
         to_bytes(scripted, description, {"priors.json": json.dumps([to_xml(prior) for prior in priors])})
@@ -163,6 +135,19 @@ def check_names(names: Sequence[str], masses: Mapping[str, float] | float, what:
             f"masses={{{', '.join(f'{name!r}: …' for name in names)}}}"
         )
     return [BeadType(name, float(masses[name])) for name in names]
+
+
+def check_types(types: Sequence[int], bead_types: Sequence[Any], known: Sequence[int], what: str) -> None:
+    """Refuse names of types, one for each bead type, that a model does not know.
+
+    Raises
+    ------
+    ValueError
+        There are too few or too many, or others than the known ones.
+    """
+    if len(types) != len(bead_types) or not set(types) <= set(known):
+        listed = ", ".join(map(str, known))
+        raise ValueError(f"types must name a type of {what}, {listed}, for each bead type; got {list(types)}")
 
 
 def existing(path: str | os.PathLike[str]) -> Path:
@@ -198,8 +183,7 @@ def load_scripted(
 def _try_out(module: torch.jit.ScriptModule, types: int, cutoff: float, outputs_forces: bool, what: str) -> None:
     """Refuse a module that cannot be run, whose energies are not finite, or that has no forces."""
     count = 2 * types + 3
-    steps = np.random.default_rng(0).normal(size=(count, 3))
-    places = torch.from_numpy(np.cumsum(0.45 * cutoff * steps / np.linalg.norm(steps, axis=1, keepdims=True), 0))
+    places = wandering_chain(count, 0.45 * cutoff)
     width = 3 * cutoff + float(places.max() - places.min())
     for box in (torch.empty(0, dtype=torch.float64), torch.eye(3, dtype=torch.float64) * width):
         rows, columns = near_pairs(places, box, cutoff)

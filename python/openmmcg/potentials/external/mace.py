@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from openmmcg.model_file import BeadType
-from openmmcg.potentials.external.adapter import Adapter, both_directions, existing, make_potential
+from openmmcg.potentials.external.adapter import Adapter, both_directions, check_types, existing, make_potential
 from openmmcg.potentials.external.units import energy_in_kilojoule_per_mole, length_in_nm
 from openmmcg.potentials.potential import CGPotential
 from openmmcg.potentials.priors import Prior
@@ -91,11 +91,7 @@ def from_mace(
         raise ModuleNotFoundError(f"{what} needs its package: pip install mace-torch", name=error.name) from None
     module: Any = copy.deepcopy(_load(model)).cpu().eval()
     numbers = [int(number) for number in module.atomic_numbers]
-    if len(types) != len(bead_types) or not set(types) <= set(numbers):
-        raise ValueError(
-            f"types must name one of the atomic numbers of {what}, {', '.join(map(str, numbers))}, for each bead type; "
-            f"got {list(types)}"
-        )
+    check_types(types, bead_types, numbers, what)
     heads = getattr(module, "heads", None) or ["default"]
     if len(heads) > 1:
         raise ValueError(f"{what} has several heads, {', '.join(heads)}; select one (mace_select_head)")

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from openmmcg.geometry.scriptable import image_shifts
 from openmmcg.model_file import BeadType
-from openmmcg.potentials.external.adapter import Adapter, both_directions, cell_shifts, existing, make_potential
+from openmmcg.potentials.external.adapter import Adapter, both_directions, check_types, existing, make_potential
 from openmmcg.potentials.potential import CGPotential
 from openmmcg.potentials.priors import Prior
 
@@ -40,7 +41,8 @@ def _adapter() -> type[Adapter]:
                 if options.full_list:
                     first, second, shifts = both_directions(positions, box, rows, columns)
                 else:
-                    first, second, shifts = rows, columns, cell_shifts(positions, box, rows, columns)
+                    first, second = rows, columns
+                    shifts = image_shifts(positions.index_select(0, second) - positions.index_select(0, first), box)
                 vectors = (
                     positions.index_select(0, second) - positions.index_select(0, first) + torch.matmul(shifts, cell)
                 )
@@ -114,10 +116,7 @@ def from_metatomic(
     known = list(capabilities.atomic_types)
     if "energy" not in capabilities.outputs:
         raise ValueError(f"{what} has no output 'energy', but {', '.join(capabilities.outputs)}")
-    if len(types) != len(bead_types) or not set(types) <= set(known):
-        raise ValueError(
-            f"types must name types of {what}, {', '.join(map(str, known))}, for each bead type; got {list(types)}"
-        )
+    check_types(types, bead_types, known, what)
     if inputs := module.requested_inputs(use_new_names=True):
         raise ValueError(f"{what} needs {', '.join(inputs)} besides positions, which beads do not have")
     lists = module.requested_neighbor_lists()

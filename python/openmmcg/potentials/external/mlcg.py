@@ -15,10 +15,11 @@ from openmmcg.mapping.topology import with_bonds
 from openmmcg.optional import optional_imports
 from openmmcg.potentials.external.archives import Inert, read_archive
 from openmmcg.potentials.external.mlcg_priors import KINDS, are_bonds, convert_prior
+from openmmcg.potentials.external.units import length_in_nm
 from openmmcg.potentials.potential import CGPotential
 from openmmcg.potentials.priors import MoleculePrior
 
-_ANGSTROM = 0.1  # nm
+_ANGSTROM = length_in_nm("angstrom")
 _AMU = 418.4  # mlcg's masses, in kcal/mol ps²/Å², are in units of 1/418.4 amu
 
 # What files of mlcg mention.

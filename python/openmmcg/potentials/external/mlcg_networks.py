@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from openmmcg.potentials.external.archives import Inert
 from openmmcg.potentials.external.radial import CosineWindow, DirectedWindow, TrainedExponentialBasis
+from openmmcg.potentials.external.units import energy_in_kilojoule_per_mole
 from openmmcg.potentials.networks import Dense, Filter, PaiNN, SchNet
 
-_KCAL = 4.184  # kJ
+_KCAL = energy_in_kilojoule_per_mole("kcal/mol")
 _PER_NM = 10.0  # Å
 _SHIFT = 1e-8  # Å, of distances in mlcg's PaiNN
 _ACTIVATIONS = {"Tanh": "tanh", "SiLU": "silu"}

@@ -14,9 +14,9 @@ import openmm
 from numpy.typing import NDArray
 
 from openmmcg.potentials.external.archives import Inert
+from openmmcg.potentials.external.units import energy_in_kilojoule_per_mole, length_in_nm
 
-_ANGSTROM = 0.1  # nm
-_KCAL = 4.184  # kJ
+_ANGSTROM, _KCAL = length_in_nm("angstrom"), energy_in_kilojoule_per_mole("kcal/mol")
 
 _PARTICLES = {2: openmm.CustomBondForce, 3: openmm.CustomAngleForce, 4: openmm.CustomTorsionForce}
 Parameters = Callable[[str], NDArray[np.float64]]

@@ -8,9 +8,10 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from openmmcg.geometry.scriptable import image_shifts
 from openmmcg.model_file import BeadType
 from openmmcg.potentials.contract import script
-from openmmcg.potentials.external.adapter import Adapter, both_directions, cell_shifts, load_scripted, make_potential
+from openmmcg.potentials.external.adapter import Adapter, both_directions, load_scripted, make_potential
 from openmmcg.potentials.external.units import energy_in_kilojoule_per_mole, length_in_nm
 from openmmcg.potentials.potential import CGPotential
 from openmmcg.potentials.priors import Prior
@@ -46,7 +47,7 @@ class ModuleAdapter(Adapter):
         if self.directed:
             rows, columns, shifts = both_directions(positions, box, rows, columns)
         elif self.shifts:
-            shifts = cell_shifts(positions, box, rows, columns)
+            shifts = image_shifts(positions.index_select(0, columns) - positions.index_select(0, rows), box)
         if self.shifts:
             return self.model(positions, box, types, rows, columns, shifts)
         else:  # TorchScript compiles what stands after an if, even if it is never reached

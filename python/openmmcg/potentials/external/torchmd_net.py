@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from openmmcg.geometry.scriptable import minimum_image
 from openmmcg.model_file import BeadType
-from openmmcg.potentials.external.adapter import Adapter, existing, make_potential
+from openmmcg.potentials.external.adapter import Adapter, check_types, existing, make_potential
 from openmmcg.potentials.external.torchmd_graph_network import convert_graph_network
 from openmmcg.potentials.external.units import energy_in_kilojoule_per_mole, length_in_nm
 from openmmcg.potentials.networks.primitives import distances_and_directions
@@ -127,8 +127,7 @@ def from_torchmd_net(
     if search is None:
         raise ValueError(f"{what} has no representation model with a search for neighbours; give it a TorchMD_Net")
     known = min(part.num_embeddings for part in representation.modules() if isinstance(part, nn.Embedding))
-    if len(numbers) != len(bead_types) or not set(numbers) <= set(range(known)):
-        raise ValueError(f"types must name one of the {known} types of {what} for each bead type, got {numbers}")
+    check_types(numbers, bead_types, range(known), what)
     others = [
         name
         for name, part in module.named_modules()
@@ -137,7 +136,7 @@ def from_torchmd_net(
     if others:
         raise ValueError(f"{what} finds neighbours of its own in {', '.join(others)}, so replicas would see each other")
     unit, energy_unit = length_in_nm(length), energy_in_kilojoule_per_mole(energy)
-    record = {"model": what, **(provenance or {})}
+    record = {"converted from": "TorchMD-Net", **(provenance or {})}
     dtype = next(module.parameters()).dtype
     if dtype == torch.float32:  # networks of ours lose what double precision has more
         with suppress(ValueError):  # it is not made of the primitives: its own code runs

@@ -273,8 +273,8 @@ def test_what_is_measured_of_a_liquid_is_its_radial_distribution_function(liquid
     np.testing.assert_allclose(result.simulated[0], ours.g, atol=1e-9)
     difference = np.abs(ours.g - exact.g)[np.argmax(exact.g > 0) :]
     np.testing.assert_allclose(result.deviations, [[difference.max(), difference.mean()]])
-    # The divergence hardly sees a peak that is off by a third.
-    assert result.divergences.max() < 0.005 and difference.max() > 0.3
+    # The divergence hardly sees a peak that is off by some 0.3, and in any sample by twice the tolerance.
+    assert result.divergences.max() < 0.005 and difference.max() > 0.2
     assert not result.converged
     summary = json.loads((tmp_path / "divergences.json").read_text())
     assert summary["deviations"]["pair W-W, largest |Δg|"]["best"] == pytest.approx(difference.max())

@@ -182,7 +182,8 @@ options = {"accelerator": "cpu", "devices": 2, "strategy": "ddp"}
 work = WORK.change("settings", trainer_options=options)
 for name in ("first", "second"):
     result = fit(work, sys.argv[2], os.path.join(sys.argv[3], name))
-    print(os.environ["LOCAL_RANK"], name, result.epochs, flush=True)
+    line = f"{os.environ['LOCAL_RANK']} {name} {result.epochs}"
+    print(line + os.linesep, end="", flush=True)  # in one write: processes share the pipe
 """
 
 

@@ -12,7 +12,7 @@ import openmm
 import pytest
 from conftest import PLATFORMS, Case, energy_and_forces, scatter, system_of
 
-from openmmcg import CGForce, TabulatedBondedForce
+from openmmcg import CGForce, PairForce, TabulatedBondedForce
 
 BOX = np.diag([1.6, 1.6, 1.6])
 BEADS = 30
@@ -51,12 +51,22 @@ def bonds():
     return force
 
 
+def repulsion():
+    force = openmm.CustomNonbondedForce("(0.2/r)^6")
+    force.setNonbondedMethod(force.CutoffPeriodic)
+    force.setCutoffDistance(0.7)
+    for _ in range(BEADS):
+        force.addParticle([])
+    return PairForce(force)
+
+
 FORCES = {
     "native": lambda potential: CGForce(potential.to_bytes(), types=[0, 1] * (BEADS // 2), periodic=True),
     "torchscript": lambda potential: CGForce(
         potential.to_bytes(), types=[0, 1] * (BEADS // 2), periodic=True, engine="torchscript"
     ),
     "tabulated": lambda potential: bonds(),
+    "pairs": lambda potential: repulsion(),
 }
 
 

@@ -10,7 +10,6 @@
 #include <sstream>
 #include <thread>
 
-#include "../neighbors/PeriodicBox.h"
 #include "../network/NativeEngine.h"
 #include "CGForceKernel.h"
 #include "TorchLibraries.h"
@@ -79,7 +78,8 @@ void refuseChange(const std::string& what, const Value& made, const Value& now) 
 
 }  // namespace
 
-CGForceImpl::CGForceImpl(const CGForce& owner) : CustomCPPForceImpl(owner), owner(owner) {
+CGForceImpl::CGForceImpl(const CGForce& owner)
+    : CustomCPPForceImpl(owner), owner(owner), guard("CGForce", "the model's cutoff") {
 }
 
 CGForceImpl::Parts CGForceImpl::takeParts(ContextImpl& context) const {
@@ -129,11 +129,7 @@ void CGForceImpl::initialize(ContextImpl& context) {
     std::iota(all.begin(), all.end(), 0);
     usesAllParticles = parts.particles == all;
     hasReferenceData = platform.getName() == "CPU" || platform.getName() == "Reference";
-    for (ForceImpl* impl : context.getForceImpls()) {
-        const auto names = impl->getKernelNames();
-        hasBarostat |= std::count(names.begin(), names.end(), ApplyMonteCarloBarostatKernel::Name()) > 0;
-    }
-    checkBox(context);
+    guard.initialize(context, parts.model->getDescription().cutoff, parts.settings.periodic);
     std::string reason;
     createKernel(context, reason);
     if (usesKernel)
@@ -213,44 +209,11 @@ std::unique_ptr<Engine> CGForceImpl::createEngine(const Parts& parts) const {
     return std::unique_ptr<Engine>(create(*parts.model, parts.settings));
 }
 
-bool CGForceImpl::fitsBox(ContextImpl& context) const {
-    if (!parts.settings.periodic)
-        return true;
-    Vec3 box[3];
-    context.getPeriodicBoxVectors(box[0], box[1], box[2]);
-    return 2 * parts.model->getDescription().cutoff <= PeriodicBox(box).getSmallestWidth();
-}
-
-void CGForceImpl::checkBox(ContextImpl& context) const {
-    if (fitsBox(context))
-        return;
-    Vec3 box[3];
-    context.getPeriodicBoxVectors(box[0], box[1], box[2]);
-    const double cutoff = parts.model->getDescription().cutoff;
-    throw OpenMMException("CGForce: the model's cutoff of " + std::to_string(cutoff) +
-                          " nm is more than half the smallest width of the periodic box, " +
-                          std::to_string(PeriodicBox(box).getSmallestWidth()) + " nm; use a box of at least " +
-                          std::to_string(2 * cutoff) + " nm");
-}
-
 double CGForceImpl::calcForcesAndEnergy(ContextImpl& context, bool includeForces, bool includeEnergy, int groups) {
     if ((groups & (1 << owner.getForceGroup())) == 0)
         return 0;
-    // A barostat asks for the energy before its move and after. It is told one that it rejects, and restores the box
-    // and the positions that it has scaled; thrown here and now, an error would leave the Context with those.
-    if (hasBarostat && includeEnergy && askedForEnergy && !fitsBox(context)) {
-        refusedMove = true;
+    if (guard.isInfinite(context, includeEnergy))
         return std::numeric_limits<double>::infinity();
-    }
-    checkBox(context);
-    askedForEnergy = includeEnergy;
-    if (refusedMove) {
-        refusedMove = false;
-        throw OpenMMException("CGForce: the barostat tried a box with a width below twice the model's cutoff, " +
-                              std::to_string(2 * parts.model->getDescription().cutoff) +
-                              " nm. Its move was rejected, and the Context is as it was before; use a larger System, "
-                              "or a lower pressure");
-    }
     if (usesKernel)
         return kernel.getAs<CalcCGForceKernel>().execute(context, includeForces, includeEnergy);
     // Other platforms call computeForce() from a thread of theirs before they come here, so it has to compute both.
@@ -276,7 +239,7 @@ EngineRequest CGForceImpl::prepareRequest(ContextImpl& context, const std::vecto
 }
 
 double CGForceImpl::computeForce(ContextImpl& context, const std::vector<Vec3>& positions, std::vector<Vec3>& forces) {
-    if (!fitsBox(context)) {  // only before calcForcesAndEnergy(), which says so
+    if (!guard.fits(context)) {  // only before calcForcesAndEnergy(), which says so
         std::fill(forces.begin(), forces.end(), Vec3());
         return std::numeric_limits<double>::infinity();
     }
@@ -310,7 +273,7 @@ double CGForceImpl::computeForce(ContextImpl& context, const std::vector<Vec3>& 
 }
 
 std::vector<double> CGForceImpl::getReplicaEnergies(ContextImpl& context) {
-    checkBox(context);
+    guard.check(context);
     if (usesKernel)
         return kernel.getAs<CalcCGForceKernel>().computeReplicaEnergies(context);
     std::vector<Vec3> positions;
@@ -323,7 +286,7 @@ std::vector<double> CGForceImpl::getReplicaEnergies(ContextImpl& context) {
 }
 
 std::vector<KernelTime> CGForceImpl::profile(ContextImpl& context, int repeats) {
-    checkBox(context);
+    guard.check(context);
     if (usesKernel)
         return kernel.getAs<CalcCGForceKernel>().profile(context, repeats);
     std::vector<Vec3> positions;

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "BoxGuard.h"
 #include "CGForce.h"
 #include "Engine.h"
 #include "openmm/internal/CustomCPPForceImpl.h"
@@ -44,10 +45,9 @@ private:
     std::vector<int> chooseTypes(int beads) const;
     void createKernel(OpenMM::ContextImpl& context, std::string& reason);
     std::unique_ptr<Engine> createEngine(const Parts& parts) const;
-    bool fitsBox(OpenMM::ContextImpl& context) const;
-    void checkBox(OpenMM::ContextImpl& context) const;
     EngineRequest prepareRequest(OpenMM::ContextImpl& context, const std::vector<OpenMM::Vec3>& positions);
     const CGForce& owner;
+    BoxGuard guard;
     Parts parts;
     std::unique_ptr<Engine> engine;  ///< null where the kernel computes
     OpenMM::Kernel kernel, derivativesKernel;
@@ -55,9 +55,7 @@ private:
     OpenMM::Vec3 box[3];
     EngineResult result;
     bool wantForces = true, wantEnergy = true;
-    bool hasReferenceData = false, usesKernel = false, usesAllParticles = false, hasBarostat = false;
-    bool askedForEnergy = false;  ///< by the last evaluation
-    bool refusedMove = false;     ///< whether a barostat has just tried a box that is too small
+    bool hasReferenceData = false, usesKernel = false, usesAllParticles = false;
 };
 
 }  // namespace OpenMMCG

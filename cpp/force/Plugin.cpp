@@ -7,6 +7,8 @@
 
 #include "../bonded/TabulatedBondedForce.h"
 #include "../bonded/TabulatedBondedForceProxy.h"
+#include "../pair/PairForce.h"
+#include "../pair/PairForceProxy.h"
 #include "CGForce.h"
 #include "CGForceProxy.h"
 #include "SiblingLibrary.h"
@@ -42,6 +44,7 @@ void openmmcgRegister() {
     static std::once_flag once;
     std::call_once(once, [] {
         SerializationProxy::registerProxy(typeid(CGForce), new CGForceProxy());
+        SerializationProxy::registerProxy(typeid(PairForce), new PairForceProxy());
         SerializationProxy::registerProxy(typeid(TabulatedBondedForce), new TabulatedBondedForceProxy());
         for (int i = 0; i < Platform::getNumPlatforms(); i++) loadEngine(Platform::getPlatform(i));
     });

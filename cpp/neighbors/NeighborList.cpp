@@ -39,7 +39,7 @@ bool NeighborList::isValid(const std::vector<Vec3>& positions, const Vec3* boxVe
 void NeighborList::rebuild(const std::vector<Vec3>& positions, const Vec3* boxVectors) {
     for (size_t i = 0; i < positions.size(); i++)
         if (!std::isfinite(positions[i].dot(positions[i])))
-            throw OpenMM::OpenMMException("CGForce: the position of bead " + std::to_string(i) +
+            throw OpenMM::OpenMMException("The position of bead " + std::to_string(i) +
                                           " is not finite; check the starting positions, or shorten the time step");
     builtPositions.clear();  // should what follows be interrupted, the list is not valid
     double usedSkin = skin;

@@ -40,6 +40,7 @@ public:
 };
 
 struct UnloadedCGForce {};
+struct UnloadedPairForce {};
 struct UnloadedTabulatedBondedForce {};
 
 /** Once, however often OpenMM is told to initialise its plugins. */
@@ -47,6 +48,7 @@ const bool registered = [] {
     if (dlopen(getSiblingPath(pluginPath).c_str(), RTLD_NOW | RTLD_NOLOAD) != nullptr)
         return false;
     SerializationProxy::registerProxy(typeid(UnloadedCGForce), new ProxyOfUnloaded("CGForce"));
+    SerializationProxy::registerProxy(typeid(UnloadedPairForce), new ProxyOfUnloaded("PairForce"));
     SerializationProxy::registerProxy(typeid(UnloadedTabulatedBondedForce),
                                       new ProxyOfUnloaded("TabulatedBondedForce"));
     return true;

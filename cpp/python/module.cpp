@@ -9,6 +9,7 @@
 #include "../force/Plugin.h"
 #include "../neighbors/NeighborList.h"
 #include "../network/KernelSets.h"
+#include "../pair/PairForce.h"
 #include "openmm/Context.h"
 #include "openmm/OpenMMException.h"
 #include "openmm/serialization/XmlSerializer.h"
@@ -37,6 +38,10 @@ CGForce& cgForce(uint64_t number) {
 
 TabulatedBondedForce& tabulated(uint64_t number) {
     return forceOf<TabulatedBondedForce>(number, "TabulatedBondedForce");
+}
+
+PairForce& pairForce(uint64_t number) {
+    return forceOf<PairForce>(number, "PairForce");
 }
 
 /** Whether at an address, `int(force.this)`, is a force of a class. */
@@ -129,6 +134,21 @@ void addTabulatedBondedForce(py::module_& module) {
                [](uint64_t force, bool periodic) { tabulated(force).setUsesPeriodicBoundaryConditions(periodic); });
 }
 
+void addPairForce(py::module_& module) {
+    module.def("pair_force_xml", [](uintptr_t definition) {
+        return toXml(PairForce(*reinterpret_cast<const OpenMM::CustomNonbondedForce*>(definition)));
+    });
+    module.def("is_pair_force", [](uintptr_t address) { return isAt<PairForce>(address); });
+    module.def("get_pair_definition",
+               [](uint64_t force) { return toXml(OpenMM::CustomNonbondedForce(pairForce(force))); });
+    module.def("get_pair_replicas", [](uint64_t force) { return pairForce(force).getReplicas(); });
+    module.def("set_pair_replicas", [](uint64_t force, int replicas) { pairForce(force).setReplicas(replicas); });
+    module.def("get_pair_replica_energies", [](uint64_t force, uintptr_t context) {
+        const auto energies = pairForce(force).getReplicaEnergies(*reinterpret_cast<OpenMM::Context*>(context));
+        return py::array_t<double>(energies.size(), energies.data());
+    });
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_openmmcg, module) {
@@ -206,5 +226,6 @@ PYBIND11_MODULE(_openmmcg, module) {
                py::arg("replicas") = 1);
     module.def("get_kernel_set", &getKernelSet);
     module.def("get_kernel_sets", &getKernelSets);
+    addPairForce(module);
     addTabulatedBondedForce(module);
 }

@@ -4,14 +4,14 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from openmmcg.forces import CGForce, TabulatedBondedForce
+from openmmcg.forces import CGForce, PairForce, TabulatedBondedForce
 
 try:
     __version__ = version("openmm-cg")
 except PackageNotFoundError:  # run from a source tree
     __version__ = "0+unknown"
 
-__all__ = ["CGForce", "CGPotential", "TabulatedBondedForce", "__version__", "external"]
+__all__ = ["CGForce", "CGPotential", "PairForce", "TabulatedBondedForce", "__version__", "external"]
 
 if TYPE_CHECKING:
     from openmmcg import external

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from openmm import unit
 from scipy.spatial import cKDTree
 
-from openmmcg._openmmcg import is_cgforce
+from openmmcg._openmmcg import is_cgforce, is_pair_force
 from openmmcg.forces.cg_force import CGForce
+from openmmcg.forces.pair_force import PairForce
 
 CLOSEST = 1e-4  # nm; in single precision nearer particles have no direction to each other to speak of
 
@@ -104,6 +105,8 @@ def _interactions(system: openmm.System) -> Iterator[_Interaction]:
         name, everything = force.getName(), np.arange(system.getNumParticles())
         if isinstance(force, openmm.NonbondedForce):
             yield _Interaction(name, everything, _in_nonbonded_force(force))
+        elif is_pair_force(int(force.this)):
+            yield _Interaction(name, everything, _in_pair_force(PairForce.of(force).getDefinition()))
         elif isinstance(force, openmm.CustomNonbondedForce):
             yield _Interaction(name, everything, _in_custom_force(force))
         elif isinstance(force, openmm.HarmonicBondForce):
@@ -148,6 +151,11 @@ def _in_nonbonded_force(force: openmm.NonbondedForce) -> Callable[[int, int], bo
         return offsets or any(a * b != 0 for a, b in zip(one, other, strict=True))
 
     return acts
+
+
+def _in_pair_force(definition: openmm.CustomNonbondedForce) -> Callable[[int, int], bool]:
+    size, acts = definition.getNumParticles(), _in_custom_force(definition)
+    return lambda first, second: first // size == second // size and acts(first % size, second % size)
 
 
 def _in_custom_force(force: openmm.CustomNonbondedForce) -> Callable[[int, int], bool]:

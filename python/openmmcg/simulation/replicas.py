@@ -6,8 +6,9 @@ import copy
 
 import openmm
 
-from openmmcg._openmmcg import is_cgforce, is_tabulated
+from openmmcg._openmmcg import is_cgforce, is_pair_force, is_tabulated
 from openmmcg.forces.cg_force import CGForce
+from openmmcg.forces.pair_force import PairForce
 from openmmcg.forces.tabulated_bonded_force import TabulatedBondedForce
 
 # Forces that are sums of terms: the name of a term, and on how many particles it acts.
@@ -26,9 +27,10 @@ TERMS: dict[type[openmm.Force], tuple[str, int]] = {
 def replicate_system(system: openmm.System, replicas: int) -> openmm.System:
     """A System of `replicas` copies of a System, one after the other, that do not interact.
 
-    Particle i of copy r is particle ``r * n + i``. A CGForce becomes one of that many replicas, bonded and external
-    forces repeat their terms, constraints are repeated, and a CustomNonbondedForce acts within each copy through an
-    interaction group of its own. All copies share the box.
+    Particle i of copy r is particle ``r * n + i``. A CGForce or PairForce becomes one of that many replicas, bonded and
+    external forces repeat their terms, constraints are repeated, and a CustomNonbondedForce acts within each copy
+    through an interaction group of its own, which costs the square of the particles of a copy: a `PairForce` made of it
+    does not. All copies share the box.
 
     Parameters
     ----------
@@ -88,6 +90,11 @@ def _replicate(force: openmm.Force, particles: int, replicas: int) -> openmm.For
         for shift in shifts:
             for group, table in terms:
                 tabulated.addTerm([particle + shift for particle in group], table)
+    elif is_pair_force(int(force.this)):
+        pairs = PairForce.of(result)
+        if pairs.replicas > 1:
+            raise ValueError(f"the PairForce of the System has {pairs.replicas} replicas already; give one copy only")
+        pairs.replicas = replicas
     elif isinstance(force, openmm.CustomNonbondedForce):
         _repeat_pair_force(force, result, shifts)
     elif is_cgforce(int(force.this)):
@@ -106,8 +113,9 @@ def _replicate(force: openmm.Force, particles: int, replicas: int) -> openmm.For
     else:
         raise ValueError(
             f"the force {force.getName()} ({type(force).__name__}) would couple replicas, or cannot be repeated for "
-            f"them; leave it out of the System, or run one replica. Besides a CGForce, known are CustomNonbondedForce, "
-            f"CustomCompoundBondForce, TabulatedBondedForce, {', '.join(kind.__name__ for kind in TERMS)}"
+            "them; leave it out of the System, or run one replica. Besides a CGForce, known are PairForce, "
+            "CustomNonbondedForce, CustomCompoundBondForce, TabulatedBondedForce, "
+            f"{', '.join(kind.__name__ for kind in TERMS)}"
         )
     return result
 

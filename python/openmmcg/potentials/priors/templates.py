@@ -20,6 +20,7 @@ import openmm
 from numpy.typing import NDArray
 
 from openmmcg._openmmcg import is_tabulated
+from openmmcg.forces.pair_force import PairForce
 from openmmcg.forces.tabulated_bonded_force import TabulatedBondedForce
 from openmmcg.geometry.indices import check_indices
 from openmmcg.geometry.internal_coordinates import bonded_terms
@@ -156,6 +157,7 @@ def add_priors(
             force.createExclusionsFromBonds(terms.bonds, 2)
             method = openmm.CustomNonbondedForce
             force.setNonbondedMethod(method.CutoffPeriodic if periodic else method.CutoffNonPeriodic)
+            force = PairForce(force)
         else:
             term, size = _term(force)  # type: ignore[misc]
             force, found = _instantiate(xml, term, paths[size], types)

@@ -1,0 +1,89 @@
+#pragma once
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "../neighbors/NeighborList.h"
+#include "PairTable.h"
+
+namespace OpenMMCG {
+
+/**
+ * Energy and forces of a PairForce at given positions, by a neighbor list that the replicas share. Each thread has
+ * beads of its own, see NeighborList.
+ */
+class PairEvaluator {
+public:
+    struct Result {
+        double energy = 0;
+        std::vector<double> replicaEnergies;
+        std::vector<double> derivatives;  ///< of the energy, with respect to the parameters that the force names
+    };
+    /**
+     * @param definition  kept by the caller
+     * @param tabulate  else every pair is evaluated by the expression
+     */
+    PairEvaluator(const OpenMM::CustomNonbondedForce& definition, int replicas, int threads, bool tabulate);
+    /** Tabulate for values of all global parameters. */
+    void setParameters(const std::map<std::string, double>& globals);
+    /**
+     * @param positions  nm, replica by replica
+     * @param box  three vectors in reduced form, nm, or nullptr
+     * @param globals  the values of all global parameters
+     * @param forces  of all particles, overwritten
+     */
+    void evaluate(const std::vector<OpenMM::Vec3>& positions, const OpenMM::Vec3* box,
+                  const std::map<std::string, double>& globals, std::vector<OpenMM::Vec3>& forces, Result& result);
+
+private:
+    /** A function of two kinds and the distance: the energy, or a derivative of it. */
+    struct Function {
+        std::vector<PairExpression> expressions;  ///< of pairs of kinds, the lower one first
+        std::vector<PairTable> tables;            ///< of the same, or none
+        EnergyAndSlope evaluate(int pair, double distance) const {
+            return tables.empty() ? expressions[pair].evaluate(distance) : tables[pair].evaluate(distance);
+        }
+    };
+    /** A neighbor that a bead may come within the cutoff of. */
+    struct Candidate {
+        int bead, pair;  ///< its place in the order of the list, and the kinds
+    };
+    /** One that it does, at least if it is not the last: where, from the bead, and at which distance squared. */
+    struct Near {
+        Candidate candidate;
+        double x, y, z, square;
+    };
+    /** What a thread works with. */
+    struct Share {
+        std::vector<int> first, middle;  ///< as of NeighborList::Share
+        std::vector<Candidate> candidates;
+        std::vector<Near> near;               ///< room for those of one bead
+        std::vector<OpenMM::Vec3> forces;     ///< of its own beads
+        std::vector<double> replicaEnergies;  ///< of its own beads' halves of pairs
+        std::vector<double> derivatives;
+    };
+    void findKinds();
+    void findExclusions();
+    int countCells() const;
+    int pairOf(int kind, int other) const;
+    void choosePairs();
+    void evaluateShare(int index);
+    const OpenMM::CustomNonbondedForce& definition;
+    const int replicas;
+    const bool tabulate;
+    const double cutoff;
+    Parallel parallel;
+    NeighborList neighbors;
+    std::vector<std::map<std::string, double>> kinds;  ///< the parameters of the particles of a kind
+    std::vector<int> kindOf;                           ///< of each particle of a replica
+    std::vector<std::vector<int>> excluded;            ///< for each particle of a replica, in ascending order
+    std::map<std::string, double> parameters;
+    bool prepared = false;  ///< for these parameters
+    Function energy;
+    std::vector<Function> derivatives;
+    std::vector<OpenMM::Vec3> sorted;
+    std::vector<Share> shares;
+};
+
+}  // namespace OpenMMCG

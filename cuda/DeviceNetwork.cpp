@@ -41,6 +41,14 @@ std::string columnsOf(const std::string& pointer) {
     return "((GLOBAL real4*) " + pointer + ")";
 }
 
+/** The rows of a bead's components. */
+std::vector<std::string> componentsOf(int components) {
+    std::vector<std::string> rows;
+    for (int d = 0; d < components; d++)
+        rows.push_back("(row+r)*" + std::to_string(components) + "+" + std::to_string(d));
+    return rows;
+}
+
 const char* functionOf(Activation activation) {
     switch (activation) {
         case Activation::Tanh:
@@ -159,7 +167,7 @@ void DeviceNetwork::writeConvolution(int number) {
         {"OUTPUT_GRADIENT", at(operation.gradient)},
         {"HAS_INPUT_GRADIENT", operation.inputGradients.empty() ? "0" : "1"},
         {"INPUT_GRADIENT", operation.inputGradients.empty() ? "0" : at(operation.inputGradients[0])},
-        {"IS_VECTOR", from.kind == Kind::VectorConvolution ? "1" : "0"},
+        {"DEGREE", std::to_string(from.kind == Kind::DirectedConvolution ? from.components / 2 : 0)},
         {"IN_COMPONENTS", typed ? "1" : std::to_string(operations[from.terms[0].input].components)},
         {"OUT_COMPONENTS", std::to_string(operation.components)},
         {"SLICES", std::to_string(slices)},
@@ -191,10 +199,12 @@ std::string DeviceNetwork::writeForward(int number) const {
     };
     if (from.kind == Kind::Product) {
         const int a = from.terms[0].input, b = from.terms[1].input;
-        add(row(a, operation.components == 3 ? "(row+r)/3" : "row+r") + "*" + row(b, "row+r"));
+        const std::string components = std::to_string(operation.components);
+        add(row(a, operation.components > 1 ? "(row+r)/" + components : "row+r") + "*" + row(b, "row+r"));
     } else if (from.kind == Kind::InnerProduct) {
         const int a = from.terms[0].input, b = from.terms[1].input;
-        for (const std::string d : {"0", "1", "2"}) add(row(a, "(row+r)*3+" + d) + "*" + row(b, "(row+r)*3+" + d));
+        for (const std::string& component : componentsOf(operations[a].components))
+            add(row(a, component) + "*" + row(b, component));
     } else {
         for (size_t t = 0; t < from.terms.size(); t++) {
             const int input = from.terms[t].input;
@@ -225,7 +235,7 @@ std::string DeviceNetwork::writeForward(int number) const {
 std::string DeviceNetwork::writeGradient(int number) const {
     const Operation& operation = operations[number];
     const std::string columns = std::to_string(operation.stride / 4);
-    const bool isVector = operation.components == 3;
+    const std::string ofBead = operation.components > 1 ? "(row+r)/" + std::to_string(operation.components) : "row+r";
     std::string body;
     const auto add = [&](const std::string& expression) {
         body += "            for (int r = 0; r < 4; r++)\n                sum[r] += " + expression + ";\n";
@@ -245,20 +255,20 @@ std::string DeviceNetwork::writeGradient(int number) const {
                         add(value(user.gradient, "row+r"));
                     break;
                 case Kind::Convolution:
-                case Kind::VectorConvolution:
+                case Kind::DirectedConvolution:
                     add(value(user.inputGradients[t], "row+r"));
                     break;
                 case Kind::Product: {
                     const int other = operations[user.source->terms[1 - t].input].rows;
-                    if (t == 0 && user.components == 3)
-                        for (const std::string d : {"0", "1", "2"})
-                            add(value(user.gradient, "(row+r)*3+" + d) + "*" + value(other, "(row+r)*3+" + d));
+                    if (t == 0 && user.components > 1)
+                        for (const std::string& component : componentsOf(user.components))
+                            add(value(user.gradient, component) + "*" + value(other, component));
                     else
-                        add(value(user.gradient, "row+r") + "*" + value(other, isVector ? "(row+r)/3" : "row+r"));
+                        add(value(user.gradient, "row+r") + "*" + value(other, ofBead));
                     break;
                 }
                 case Kind::InnerProduct:
-                    add(value(user.gradient, "(row+r)/3") + "*" +
+                    add(value(user.gradient, ofBead) + "*" +
                         value(operations[user.source->terms[1 - t].input].rows, "row+r"));
                     break;
                 case Kind::Readout:

@@ -4,6 +4,7 @@ import copy
 import itertools
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import openmm
@@ -94,12 +95,12 @@ def box(request):
     return BOXES[request.param]
 
 
-NETWORKS = {"schnet": SchNet, "gnn": GNN, "painn": PaiNN}
+NETWORKS = {"schnet": SchNet, "gnn": GNN, "painn": PaiNN, "painn of degree 2": partial(PaiNN, degree=2)}
 
 
 def random_network(types, *, network="schnet", **options):
     """A network that nobody trained, with forces of a liquid's size."""
-    neighbors = {"schnet": 1, "gnn": 1, "painn": 10}[network]
+    neighbors = 10 if network.startswith("painn") else 1
     defaults = {"channels": 24, "blocks": 2, "cutoff": 0.6, "neighbors": neighbors, "energy_scale": 5.0, "seed": None}
     return NETWORKS[network](types=types, **{**defaults, **options})
 

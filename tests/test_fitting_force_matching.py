@@ -140,7 +140,14 @@ def test_joined_frames_do_not_see_each_other(trajectory):
 @pytest.mark.parametrize("types", [1, 2, 6])
 @pytest.mark.parametrize(
     ("kind", "activation"),
-    [("schnet", "tanh"), ("schnet", "shifted_softplus"), ("gnn", "silu"), ("painn", "silu"), ("painn", "tanh")],
+    [
+        ("schnet", "tanh"),
+        ("schnet", "shifted_softplus"),
+        ("gnn", "silu"),
+        ("painn", "silu"),
+        ("painn", "tanh"),
+        ("painn of degree 2", "silu"),
+    ],
 )
 def test_tabulated_forces_and_their_gradient_are_those_of_the_network(tmp_path, types, kind, activation):
     torch.manual_seed(0)
@@ -159,7 +166,7 @@ def test_tabulated_forces_and_their_gradient_are_those_of_the_network(tmp_path, 
     assert difference(results[0][1], results[1][1]) < 4e-3
 
 
-@pytest.mark.parametrize("kind", ["schnet", "gnn", "painn"])
+@pytest.mark.parametrize("kind", ["schnet", "gnn", "painn", "painn of degree 2"])
 def test_a_batch_leaves_no_tensors_for_the_collector(trajectory, kind):
     """Python's collector counts objects, not bytes: features of many batches would lie in memory until it comes."""
     network = random_network(2, network=kind, channels=8, blocks=2, basis_size=12)

@@ -33,6 +33,8 @@ NETWORKS = {
     "painn": {"network": "painn"},
     "painn of one block": {"network": "painn", "blocks": 1, "channels": 64},
     "painn of three blocks, odd width": {"network": "painn", "blocks": 3, "channels": 37, "activation": "tanh"},
+    "painn of degree 2": {"network": "painn of degree 2"},
+    "painn of degree 2, odd width": {"network": "painn of degree 2", "blocks": 3, "channels": 19, "activation": "tanh"},
 }
 KINDS = ["schnet", "gnn", "painn"]
 BEADS = 90

@@ -1,5 +1,7 @@
 """Beads at the same place have no direction and no force on each other, for every engine, platform and training."""
 
+import itertools
+
 import numpy as np
 import openmm
 import pytest
@@ -22,7 +24,7 @@ from openmmcg.fitting.force_matching import filter_tables
 from openmmcg.potentials import CGPotential
 from openmmcg.potentials.networks import CGnet, distances_and_directions
 
-NETWORKS = ["schnet", "painn"]
+NETWORKS = ["schnet", "painn", "painn of degree 2"]
 TYPES = [0, 1] * 10
 #: nm; 0, what float64 and float32 hold no square of, and what is nearer than any two beads of a simulation
 DISTANCES = [0.0, 1e-310, 1e-200, 1e-30, 1e-12, 9e-7]
@@ -54,8 +56,8 @@ def test_energy_and_forces_are_the_same_on_every_platform(potentials, case, engi
 @pytest.mark.parametrize("kernels", _openmmcg.get_kernel_sets())
 def test_energy_and_forces_are_the_same_with_every_kernel_set(potentials, kernels, monkeypatch):
     monkeypatch.setenv("OPENMMCG_KERNELS", kernels)
-    for threads in (1, 2):
-        assert_energy_and_forces_are_those_of_the_network(potentials["painn"], Case("CPU", threads), "native")
+    for network, threads in itertools.product(("painn", "painn of degree 2"), (1, 2)):
+        assert_energy_and_forces_are_those_of_the_network(potentials[network], Case("CPU", threads), "native")
 
 
 def assert_energy_and_forces_are_those_of_the_network(potential, case, engine):

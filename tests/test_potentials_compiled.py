@@ -33,6 +33,8 @@ NETWORKS = {
     "painn": {"network": "painn"},
     "painn of one block": {"network": "painn", "blocks": 1, "output_channels": [9, 4]},
     "painn of three blocks, softplus": {"network": "painn", "blocks": 3, "activation": "shifted_softplus"},
+    "painn of degree 2": {"network": "painn of degree 2"},
+    "painn of degree 2, one block": {"network": "painn of degree 2", "blocks": 1, "activation": "tanh"},
 }
 
 
@@ -84,6 +86,9 @@ class Interpreter:
                 "vector_convolution": lambda a, o: self.vector_convolution(
                     values[o["input"]], a["table"], pairs, directions
                 ),
+                "tensor_convolution": lambda a, o: self.tensor_convolution(
+                    values[o["input"]], a["table"], pairs, directions
+                ),
                 "product": lambda a, o: self.product(*(values[i] for i in o["inputs"])),
                 "inner_product": lambda a, o: torch.einsum("idc,idc->ic", *(values[i] for i in o["inputs"])),
                 "sum": lambda a, o: sum(values[i] for i in o["inputs"]),
@@ -118,6 +123,16 @@ class Interpreter:
         return torch.zeros_like(x).index_add(
             0, torch.cat([rows, columns]), torch.cat([filters * x[columns], filters * x[rows]])
         )
+
+    def tensor_convolution(self, x, table, pairs, directions):
+        x_, y_, z_ = directions.T
+        root = math.sqrt(3)
+        harmonics = [root * x_ * y_, root * y_ * z_, root * x_ * z_, (3 * z_**2 - 1) / 2, root / 2 * (x_**2 - y_**2)]
+        distances, rows, columns = pairs
+        filters = self.filters(table, distances)
+        messages = torch.cat([filters * x[columns], filters * x[rows]])
+        messages = torch.einsum("ec,de->edc", messages, torch.stack(harmonics).tile(2))
+        return torch.zeros(len(x), 5, x.shape[1], dtype=x.dtype).index_add(0, torch.cat([rows, columns]), messages)
 
     def vector_convolution(self, x, table, pairs, directions):
         distances, rows, columns = pairs

@@ -7,6 +7,7 @@ from conftest import BOXES, difference, images, random_network, scatter
 
 from openmmcg.geometry.scriptable import minimum_image
 from openmmcg.potentials import GNN, CGnet, CosineCutoff, ExponentialNormalBasis, GaussianBasis, PaiNN, SchNet
+from openmmcg.potentials.networks import quadrupole_adjoint, quadrupoles
 
 CUTOFF = 0.6
 NETWORKS = {
@@ -16,6 +17,7 @@ NETWORKS = {
     "gnn": {"network": "gnn"},
     "painn": {"network": "painn"},
     "painn, three blocks": {"network": "painn", "blocks": 3, "activation": "tanh", "output_channels": [5, 4]},
+    "painn of degree 2": {"network": "painn of degree 2", "activation": "tanh"},
 }
 KINDS = ["schnet", "gnn", "painn"]
 
@@ -142,15 +144,34 @@ def test_an_equivariant_network_sees_angles_that_distances_do_not_tell():
         assert (bent == pytest.approx(straight, rel=1e-12)) == (kind != "painn")
 
 
-def test_one_block_of_an_equivariant_network_is_that_of_its_equations():
-    network = make_network(network="painn", blocks=1, channels=3)
+def test_quadrupoles_are_spherical_harmonics():
+    """Inner products are Legendre polynomials, and the adjoint is the derivative, at right angles to the direction."""
+    directions = torch.nn.functional.normalize(torch.randn(40, 3, dtype=torch.float64), dim=1).requires_grad_()
+    values = quadrupoles(directions)
+    cosines = directions @ directions.T
+    torch.testing.assert_close(values @ values.T, (3 * cosines**2 - 1) / 2)
+    weights = torch.randn(40, 5, dtype=torch.float64)
+    (automatic,) = torch.autograd.grad((weights * values).sum(), directions)
+    ours = quadrupole_adjoint(directions, weights).detach()
+    torch.testing.assert_close(torch.linalg.cross(ours, directions), torch.linalg.cross(automatic, directions))
+    assert quadrupoles(torch.zeros(3)).tolist() == [0.0] * 5
+
+
+def test_a_degree_that_there_is_not_is_refused():
+    with pytest.raises(ValueError, match="is 1 or 2, not 3"):
+        PaiNN(1, degree=3)
+
+
+@pytest.mark.parametrize("degree", [1, 2])
+def test_one_block_of_an_equivariant_network_is_that_of_its_equations(degree):
+    network = make_network(network="painn" if degree == 1 else "painn of degree 2", blocks=1, channels=3)
     displacements, rows, columns = pairs(scatter(20), None)
     types = torch.tensor(TYPES)
     message, update = network.messages[0], network.updates[0]
     with torch.no_grad():
         s = network.embedding.weight[types]
         hidden = torch.nn.functional.silu(s @ message.hidden.weight.T + message.hidden.bias)
-        sums, vectors = torch.zeros(20, 3, dtype=torch.float64), torch.zeros(20, 3, 3, dtype=torch.float64)
+        sums, vectors, tensors = (torch.zeros(20, *shape, dtype=torch.float64) for shape in ((3,), (3, 3), (5, 3)))
         for k in range(len(rows)):
             for i, j, d in ((rows[k], columns[k], displacements[k]), (columns[k], rows[k], -displacements[k])):
                 r = d.norm()
@@ -158,13 +179,22 @@ def test_one_block_of_an_equivariant_network_is_that_of_its_equations():
                 phi_v = hidden[j] @ message.to_directions.weight.T + message.to_directions.bias
                 sums[i] += phi_s * message.scalars.filter(r)
                 vectors[i] += torch.outer(d / r, phi_v * message.directions.filter(r))
+                if degree == 2:
+                    phi_t = hidden[j] @ message.to_quadrupoles.weight.T + message.to_quadrupoles.bias
+                    tensors[i] += torch.outer(quadrupoles(d / r), phi_t * message.quadrupoles.filter(r))
         s = s + sums
         u, v = (torch.einsum("oc,idc->ido", layer.weight, vectors) for layer in (update.first, update.second))
         weight = torch.cat([update.from_scalars.weight, update.from_norms.weight], 1)
         a = torch.cat([s, ((v**2).sum(1) + 1e-8) ** 0.5], 1) @ weight.T + update.from_scalars.bias
+        if degree == 2:
+            parts = update.tensors
+            p, q = (torch.einsum("oc,idc->ido", layer.weight, tensors) for layer in (parts.first, parts.second))
+            a = a + ((q**2).sum(1) + 1e-8) ** 0.5 @ parts.from_norms.weight.T
         a = torch.nn.functional.silu(a)
         s = s + a @ update.to_scalars.weight.T + update.to_scalars.bias
         s = s + (a @ update.to_products.weight.T + update.to_products.bias) * (u * v).sum(1)
+        if degree == 2:
+            s = s + (a @ parts.to_products.weight.T + parts.to_products.bias) * (p * q).sum(1)
         expected = network.readout(network.output(s))
         assert difference(network(displacements, types, rows, columns).numpy(), expected.numpy()) < 1e-12
 

@@ -38,7 +38,7 @@ def test_program():
 
 def test_the_engine_is_free_of_memory_errors_and_undefined_behaviour(test_program, two_type_potential, tmp_path):
     equivariant = tmp_path / "equivariant.pt"
-    random_potential(network="painn", channels=20).save(equivariant)
+    random_potential(network="painn of degree 2", channels=20).save(equivariant)
     command = [test_program, two_type_potential, equivariant]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr[-5000:]

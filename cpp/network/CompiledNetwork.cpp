@@ -95,22 +95,24 @@ private:
             operation.kind = Kind::Activation;
             operation.channels = readInput(json.at("input"), operation, 1).channels;
             operation.activation = readActivation(json.at("activation"));
-        } else if (name == "convolution" || name == "vector_convolution") {
-            const bool toVector = name == "vector_convolution";
-            operation.kind = toVector ? Kind::VectorConvolution : Kind::Convolution;
-            const Value in = readInput(json.at("input"), operation, toVector ? 1 : 0);
+        } else if (name == "convolution" || name == "vector_convolution" || name == "tensor_convolution") {
+            const int made = name == "vector_convolution" ? 3 : name == "tensor_convolution" ? 5 : 0;
+            operation.kind = made > 0 ? Kind::DirectedConvolution : Kind::Convolution;
+            const Value in = readInput(json.at("input"), operation, made > 0 ? 1 : 0);
             operation.table = readTable(json.at("table"));
             require(shape[0] >= 4 && shape[1] == in.channels, where + "its table does not fit its input");
             operation.cells = shape[0] - 3;
             operation.channels = in.channels;
-            operation.components = toVector ? 3 : in.components;
+            operation.components = made > 0 ? made : in.components;
         } else if (name == "product" || name == "inner_product") {
             operation.kind = name == "product" ? Kind::Product : Kind::InnerProduct;
             const auto& inputs = json.at("inputs");
             require(inputs.size() == 2, where + "it does not have two inputs");
             const bool inner = operation.kind == Kind::InnerProduct;
-            const Value first = readInput(inputs[0], operation, inner ? 3 : 1);
-            const Value second = readInput(inputs[1], operation, inner ? 3 : 0);
+            const Value first = readInput(inputs[0], operation, inner ? 0 : 1);
+            const Value second = readInput(inputs[1], operation, inner ? first.components : 0);
+            require(!inner || first.components > 1,
+                    where + "its input " + inputs[0].dump() + " is a scalar instead of a vector or tensor");
             require(first.channels == second.channels, where + "its inputs differ in width");
             operation.channels = first.channels;
             operation.components = inner ? 1 : second.components;
@@ -142,6 +144,10 @@ private:
         network.operations.push_back(std::move(operation));
     }
 
+    static const char* nameOf(int components) {
+        return components == 1 ? "scalar" : components == 3 ? "vector" : "tensor";
+    }
+
     struct Value {
         int channels, components;
         bool used = false;
@@ -153,9 +159,9 @@ private:
         require(input >= 0 && input < static_cast<int>(values.size()),
                 where + "its input " + std::to_string(input) + " is not made by an earlier operation");
         Value& value = values[input];
-        require(components == 0 || value.components == components,
-                where + "its input " + std::to_string(input) + " is " +
-                    (value.components == 1 ? "a scalar instead of a vector" : "a vector instead of a scalar"));
+        require(components == 0 || value.components == components, where + "its input " + std::to_string(input) +
+                                                                       " is a " + nameOf(value.components) +
+                                                                       " instead of a " + nameOf(components));
         value.used = true;
         operation.inputs.push_back(input);
         return value;

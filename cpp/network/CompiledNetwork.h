@@ -9,7 +9,8 @@ namespace OpenMMCG {
 
 /**
  * The program of a filter-convolution network as docs/design.md defines it: operations in the order of evaluation,
- * each writing one value (a row of channels per bead, or three, the components of a vector), the last one the readout.
+ * each writing one value (a row of channels per bead, or one for each component of a vector or tensor), the last one
+ * the readout.
  */
 struct CompiledNetwork {
     enum class Kind {
@@ -17,7 +18,7 @@ struct CompiledNetwork {
         Dense,
         Activation,
         Convolution,
-        VectorConvolution,
+        DirectedConvolution,
         Product,
         InnerProduct,
         Sum,
@@ -26,7 +27,7 @@ struct CompiledNetwork {
     struct Operation {
         Kind kind;
         std::vector<int> inputs;
-        int channels = 0, components = 1;  ///< of the value; components are 1 or 3
+        int channels = 0, components = 1;  ///< of the value; components are 1, 3 or 5
         Activation activation = Activation::Identity;
         std::vector<float> weight, bias;  ///< dense: [in, out]; embedding: [types, channels]; readout: [in], [1]
         std::vector<float> table;         ///< [cells + 3, channels]

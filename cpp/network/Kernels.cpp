@@ -407,13 +407,52 @@ void convolveAdjointBlock(int channel, const Edges<Real>& edges, const FilterTab
     }
 }
 
-/** One block of channels of a convolution to vectors. */
-template <class Real, int count>
-void convolveToVectorBlock(int channel, const Edges<Real>& edges, const FilterTable<Real>& table,
+/** The spherical harmonics of an edge's direction, seen from its bead; from its neighbor, `parity` times those. */
+template <class Real, int components>
+struct Harmonics;
+
+/** Of degree 1: the direction. */
+template <class Real>
+struct Harmonics<Real, 3> {
+    static constexpr int parity = -1;
+    Real value[3];
+    Harmonics(const Edges<Real>& edges, int e)
+        : value{edges.direction[0][e], edges.direction[1][e], edges.direction[2][e]} {
+    }
+    /** Add ∂E/∂r̂ to a gradient, given ∂E/∂value. */
+    void addGradient(const Real* q, Real* gradient) const {
+        for (int d = 0; d < 3; d++) gradient[d] += q[d];
+    }
+};
+
+/** Of degree 2: √3 xy, √3 yz, √3 xz, z² - (x² + y²)/2, √3 (x² - y²)/2. */
+template <class Real>
+struct Harmonics<Real, 5> {
+    static constexpr int parity = 1;
+    static constexpr Real root = Real(1.7320508075688772935);
+    Real x, y, z, value[5];
+    Harmonics(const Edges<Real>& edges, int e)
+        : x(edges.direction[0][e]),
+          y(edges.direction[1][e]),
+          z(edges.direction[2][e]),
+          value{root * x * y, root * y * z, root * x * z, z * z - (x * x + y * y) / 2, root * (x * x - y * y) / 2} {
+    }
+    void addGradient(const Real* q, Real* gradient) const {
+        const Real xy = root * q[0], yz = root * q[1], xz = root * q[2], difference = root * q[4];
+        gradient[0] += xy * y + xz * z - q[3] * x + difference * x;
+        gradient[1] += xy * x + yz * z - q[3] * y - difference * y;
+        gradient[2] += yz * y + xz * x + 2 * q[3] * z;
+    }
+};
+
+/** One block of channels of a convolution to vectors or tensors. */
+template <class Real, int count, int components>
+void convolveDirectedBlock(int channel, const Edges<Real>& edges, const FilterTable<Real>& table,
                            const Features<Real>& x, Real* y) {
     using B = Block<Real, count>;
-    using Rows = Blocks<Real, count, 3>;
-    const int stride = table.stride, width = 3 * stride;
+    using Rows = Blocks<Real, count, components>;
+    constexpr int parity = Harmonics<Real, components>::parity;
+    const int stride = table.stride, width = components * stride;
     const Real* rows = table.rows + static_cast<long>(channel) * (table.cells + 3);
     for (int i = edges.begin; i < edges.end; i++)
         Rows::zero().store(y + static_cast<long>(i) * width + channel, stride);
@@ -425,14 +464,15 @@ void convolveToVectorBlock(int channel, const Edges<Real>& edges, const FilterTa
         const auto addEdge = [&](int e, bool both) __attribute__((always_inline)) {
             const Spline<Real> spline(edges.fraction[e]);
             const Cell<Real, count> cell(rows, edges.cell[e]);
+            const Harmonics<Real, components> harmonics(edges, e);
             const B xj = B::load(row(x, edges.neighbor[e], stride) + channel);
             Real* yj = y + static_cast<long>(edges.neighbor[e]) * width + channel;
             Rows other = both ? Rows::load(yj, stride) : sum;
             for (int k = 0; k < count; k++) {
-                const auto w = cell.sum(k, spline), wxi = w * xi.part[k], wxj = w * xj.part[k];
-                for (int d = 0; d < 3; d++) {
-                    sum.of[d].part[k] += edges.direction[d][e] * wxj;
-                    other.of[d].part[k] -= edges.direction[d][e] * wxi;  // from j, i is in the opposite direction
+                const auto w = cell.sum(k, spline), wxi = Real(parity) * w * xi.part[k], wxj = w * xj.part[k];
+                for (int d = 0; d < components; d++) {
+                    sum.of[d].part[k] += harmonics.value[d] * wxj;
+                    other.of[d].part[k] += harmonics.value[d] * wxi;
                 }
             }
             if (both)
@@ -445,15 +485,16 @@ void convolveToVectorBlock(int channel, const Edges<Real>& edges, const FilterTa
 }
 
 /** One block of channels of its adjoint. */
-template <class Real, int count>
-void convolveToVectorAdjointBlock(int channel, const Edges<Real>& edges, const FilterTable<Real>& table,
+template <class Real, int count, int components>
+void convolveDirectedAdjointBlock(int channel, const Edges<Real>& edges, const FilterTable<Real>& table,
                                   const Features<Real>& x, const Real* yGradient, Real* xGradient, Real* edgeGradient,
                                   Real* directionGradient) {
     using B = Block<Real, count>;
     using Row = Blocks<Real, count, 1>;
-    using Rows = Blocks<Real, count, 3>;
+    using Rows = Blocks<Real, count, components>;
     using Register = typename B::Register;
-    const int stride = table.stride, width = 3 * stride;
+    constexpr Real parity = Harmonics<Real, components>::parity;
+    const int stride = table.stride, width = components * stride;
     const Real* rows = table.rows + static_cast<long>(channel) * (table.cells + 3);
     for (int i = edges.begin; i < edges.end; i++) {
         const B xi = B::load(row(x, i, stride) + channel);
@@ -462,7 +503,7 @@ void convolveToVectorAdjointBlock(int channel, const Edges<Real>& edges, const F
         Row sum = own == nullptr ? Row::zero() : Row::load(own, stride);
         forEdges(edges, i, stride, own, sum, [&](int e, Target target) __attribute__((always_inline)) {
             const Real t = edges.fraction[e];
-            const Real direction[3] = {edges.direction[0][e], edges.direction[1][e], edges.direction[2][e]};
+            const Harmonics<Real, components> harmonics(edges, e);
             const Spline<Real> spline(t);
             const SplineDerivative<Real> derivative(t, table.inverseWidth);
             const Cell<Real, count> cell(rows, edges.cell[e]);
@@ -471,23 +512,25 @@ void convolveToVectorAdjointBlock(int channel, const Edges<Real>& edges, const F
             const Rows gj = Rows::load(yGradient + j * width + channel, stride);
             Real* others = target == Target::Both ? xGradient + j * stride + channel : nullptr;
             B other = target == Target::Both ? B::load(others) : xj;
-            Register slopes{}, turns[3] = {};
+            Register slopes{}, turns[components] = {};
             for (int k = 0; k < count; k++) {
-                const auto w = cell.sum(k, spline), wxi = w * xi.part[k], wxj = w * xj.part[k];
+                const auto w = cell.sum(k, spline), wxi = parity * w * xi.part[k], wxj = w * xj.part[k];
                 Register alongI{}, alongJ{};
-                for (int d = 0; d < 3; d++) {
-                    alongI += direction[d] * gi.of[d].part[k];
-                    alongJ += direction[d] * gj.of[d].part[k];
-                    turns[d] += wxj * gi.of[d].part[k] - wxi * gj.of[d].part[k];
+                for (int d = 0; d < components; d++) {
+                    alongI += harmonics.value[d] * gi.of[d].part[k];
+                    alongJ += harmonics.value[d] * gj.of[d].part[k];
+                    turns[d] += wxj * gi.of[d].part[k] + wxi * gj.of[d].part[k];
                 }
-                slopes += cell.sum(k, derivative) * (alongI * xj.part[k] - alongJ * xi.part[k]);
+                slopes += cell.sum(k, derivative) * (alongI * xj.part[k] + parity * alongJ * xi.part[k]);
                 if (target != Target::None) {
-                    sum.of[0].part[k] -= w * alongJ;
+                    sum.of[0].part[k] += parity * w * alongJ;
                     other.part[k] += w * alongI;
                 }
             }
             edgeGradient[e] += horizontalSum<Real>(slopes);
-            for (int d = 0; d < 3; d++) directionGradient[3 * e + d] += horizontalSum<Real>(turns[d]);
+            Real q[components];
+            for (int d = 0; d < components; d++) q[d] = horizontalSum<Real>(turns[d]);
+            harmonics.addGradient(q, directionGradient + 3L * e);
             if (target == Target::Both)
                 other.store(others);
         });
@@ -521,45 +564,62 @@ void arrangeTable(int cells, int stride, const Real* table, Real* arranged) {
     });
 }
 
+/** A value's number of components as a type. */
+template <class Function>
+inline void withComponents(int components, const Function& function) {
+    if (components == 1)
+        function(Count<1>());
+    else if (components == 3)
+        function(Count<3>());
+    else
+        function(Count<5>());
+}
+
 template <class Real>
 void convolve(int components, const Edges<Real>& edges, const FilterTable<Real>& table, const Features<Real>& x,
               Real* y) {
-    forBlocks<Real>(table.stride, [&](int channel, auto count) {
-        const auto run = components == 1 ? convolveBlock<Real, decltype(count)::value, 1>
-                                         : convolveBlock<Real, decltype(count)::value, 3>;
-        run(channel, edges, table, x, y);
+    withComponents(components, [&](auto of) {
+        forBlocks<Real>(table.stride, [&](int channel, auto count) {
+            convolveBlock<Real, decltype(count)::value, decltype(of)::value>(channel, edges, table, x, y);
+        });
     });
 }
 
 template <class Real>
 void convolveAdjoint(int components, const Edges<Real>& edges, const FilterTable<Real>& table, const Features<Real>& x,
                      const Real* yGradient, Real* xGradient, Real* edgeGradient) {
-    forBlocks<Real>(table.stride, [&](int channel, auto count) {
-        const auto run = components == 1 ? convolveAdjointBlock<Real, decltype(count)::value, 1>
-                                         : convolveAdjointBlock<Real, decltype(count)::value, 3>;
-        run(channel, edges, table, x, yGradient, xGradient, edgeGradient);
+    withComponents(components, [&](auto of) {
+        forBlocks<Real>(table.stride, [&](int channel, auto count) {
+            convolveAdjointBlock<Real, decltype(count)::value, decltype(of)::value>(channel, edges, table, x, yGradient,
+                                                                                    xGradient, edgeGradient);
+        });
     });
 }
 
 template <class Real>
-void convolveToVector(const Edges<Real>& edges, const FilterTable<Real>& table, const Features<Real>& x, Real* y) {
+void convolveDirected(int components, const Edges<Real>& edges, const FilterTable<Real>& table, const Features<Real>& x,
+                      Real* y) {
     forBlocks<Real>(table.stride, [&](int channel, auto count) {
-        convolveToVectorBlock<Real, decltype(count)::value>(channel, edges, table, x, y);
+        const auto run = components == 3 ? convolveDirectedBlock<Real, decltype(count)::value, 3>
+                                         : convolveDirectedBlock<Real, decltype(count)::value, 5>;
+        run(channel, edges, table, x, y);
     });
 }
 
 template <class Real>
-void convolveToVectorAdjoint(const Edges<Real>& edges, const FilterTable<Real>& table, const Features<Real>& x,
-                             const Real* yGradient, Real* xGradient, Real* edgeGradient, Real* directionGradient) {
+void convolveDirectedAdjoint(int components, const Edges<Real>& edges, const FilterTable<Real>& table,
+                             const Features<Real>& x, const Real* yGradient, Real* xGradient, Real* edgeGradient,
+                             Real* directionGradient) {
     forBlocks<Real>(table.stride, [&](int channel, auto count) {
-        convolveToVectorAdjointBlock<Real, decltype(count)::value>(channel, edges, table, x, yGradient, xGradient,
-                                                                   edgeGradient, directionGradient);
+        const auto run = components == 3 ? convolveDirectedAdjointBlock<Real, decltype(count)::value, 3>
+                                         : convolveDirectedAdjointBlock<Real, decltype(count)::value, 5>;
+        run(channel, edges, table, x, yGradient, xGradient, edgeGradient, directionGradient);
     });
 }
 
 template <class Real>
 constexpr Kernels<Real> kernels = {
-    arrangeTable<Real>, convolve<Real>, convolveAdjoint<Real>, convolveToVector<Real>, convolveToVectorAdjoint<Real>,
+    arrangeTable<Real>, convolve<Real>, convolveAdjoint<Real>, convolveDirected<Real>, convolveDirectedAdjoint<Real>,
     activate<Real>,     product<Real>,  innerProduct<Real>,    multiply<Real>,         add<Real>};
 
 }  // namespace

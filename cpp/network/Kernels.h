@@ -48,7 +48,11 @@ struct Features {
     const int* type;
 };
 
-/** The inner loops of the primitives, compiled for several instruction sets. Values have 1 or 3 components. */
+/**
+ * The inner loops of the primitives, compiled for several instruction sets. Values have 1, 3 or 5 components: scalars,
+ * vectors, and tensors, which are made of spherical harmonics of degree 2 as vectors are of directions, those of
+ * degree 1.
+ */
 template <class Real>
 struct Kernels {
     /** Copy a table [cells + 3, stride] into the order in which the convolution reads it. */
@@ -64,12 +68,12 @@ struct Kernels {
      */
     void (*convolveAdjoint)(int components, const Edges<Real>& edges, const FilterTable<Real>& table,
                             const Features<Real>& x, const Real* yGradient, Real* xGradient, Real* edgeGradient);
-    /** y_i = Σ_j (x_j ∘ W(r_ij)) r̂_ij for the thread's beads. */
-    void (*convolveToVector)(const Edges<Real>& edges, const FilterTable<Real>& table, const Features<Real>& x,
-                             Real* y);
+    /** y_i = Σ_j (x_j ∘ W(r_ij)) Y(r̂_ij) for the thread's beads; Y of 3 components is r̂, of 5 see `Harmonics`. */
+    void (*convolveDirected)(int components, const Edges<Real>& edges, const FilterTable<Real>& table,
+                             const Features<Real>& x, Real* y);
     /** Its adjoint; ∂E/∂r̂ of each edge is added to directionGradient, [edges, 3]. */
-    void (*convolveToVectorAdjoint)(const Edges<Real>& edges, const FilterTable<Real>& table, const Features<Real>& x,
-                                    const Real* yGradient, Real* xGradient, Real* edgeGradient,
+    void (*convolveDirectedAdjoint)(int components, const Edges<Real>& edges, const FilterTable<Real>& table,
+                                    const Features<Real>& x, const Real* yGradient, Real* xGradient, Real* edgeGradient,
                                     Real* directionGradient);
     /** values ← f(values + bias), row by row; the derivative f' goes to `derivatives` unless that is null. */
     void (*activate)(Activation activation, int rows, int stride, const Features<Real>& bias, Real* values,

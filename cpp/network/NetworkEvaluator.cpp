@@ -210,9 +210,9 @@ void NetworkEvaluator<Real>::evaluate(std::vector<EdgeList<Real>>& edges, bool g
 template <class Real>
 void NetworkEvaluator<Real>::runConvolution(int value, EdgeList<Real>& edges) {
     Operation& convolution = operations[value];
-    if (convolution.kind == Kind::VectorConvolution)
-        kernels.convolveToVector(edges.locate(convolution.cells), getTable(convolution), getFeatures(convolution),
-                                 convolution.rows.data());
+    if (convolution.kind == Kind::DirectedConvolution)
+        kernels.convolveDirected(convolution.components, edges.locate(convolution.cells), getTable(convolution),
+                                 getFeatures(convolution), convolution.rows.data());
     else
         kernels.convolve(convolution.components, edges.locate(convolution.cells), getTable(convolution),
                          getFeatures(convolution), convolution.rows.data());
@@ -230,8 +230,8 @@ void NetworkEvaluator<Real>::runConvolutionAdjoint(int value, EdgeList<Real>& ed
                       inputGradient + static_cast<size_t>(edges.getEnd()) * input.width, Real(0));
     }
     const Real* outGradient = getGradient(value, 0, 0);
-    if (convolution.kind == Kind::VectorConvolution)
-        kernels.convolveToVectorAdjoint(edges.locate(convolution.cells), getTable(convolution),
+    if (convolution.kind == Kind::DirectedConvolution)
+        kernels.convolveDirectedAdjoint(convolution.components, edges.locate(convolution.cells), getTable(convolution),
                                         getFeatures(convolution), outGradient, inputGradient, edges.getGradient(),
                                         edges.getDirectionGradient());
     else

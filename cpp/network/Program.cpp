@@ -75,7 +75,7 @@ Program::LinearForm Program::compile(const CompiledNetwork::Operation& source, s
         case CompiledNetwork::Kind::Activation:
             return activate(input(0), source.activation);
         case CompiledNetwork::Kind::Convolution:
-        case CompiledNetwork::Kind::VectorConvolution:
+        case CompiledNetwork::Kind::DirectedConvolution:
             return compileConvolution(source, input(0));
         case CompiledNetwork::Kind::Product:
         case CompiledNetwork::Kind::InnerProduct:
@@ -97,7 +97,7 @@ Program::LinearForm Program::compile(const CompiledNetwork::Operation& source, s
 
 Program::LinearForm Program::compileConvolution(const CompiledNetwork::Operation& source, LinearForm& input) {
     Operation operation;
-    operation.kind = source.kind == CompiledNetwork::Kind::Convolution ? Kind::Convolution : Kind::VectorConvolution;
+    operation.kind = source.kind == CompiledNetwork::Kind::Convolution ? Kind::Convolution : Kind::DirectedConvolution;
     operation.channels = source.channels;
     operation.table = source.table;
     operation.cells = source.cells;

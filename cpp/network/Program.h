@@ -24,12 +24,12 @@ struct Program {
     };
     /** Values are scalars or vectors: one row of channels for each bead, or three. */
     enum class Kind {
-        Affine,             ///< y_i = f(Σ_terms x_i · weight + typeRows[type_i]); each component of a vector
-        Convolution,        ///< y_i = Σ_j x_j ∘ W(r_ij); each component of a vector
-        VectorConvolution,  ///< y_i = Σ_j (x_j ∘ W(r_ij)) r̂_ij, from a scalar to a vector; r̂ points from i to j
-        Product,            ///< y_i = a_i ∘ b_i, a scalar, b scalar or vector
-        InnerProduct,       ///< y_i = Σ_d a_id ∘ b_id of two vectors
-        Readout             ///< E = Σ_i (Σ_terms x_i · weight + typeRows[type_i])
+        Affine,               ///< y_i = f(Σ_terms x_i · weight + typeRows[type_i]); each component of a vector
+        Convolution,          ///< y_i = Σ_j x_j ∘ W(r_ij); each component of a vector
+        DirectedConvolution,  ///< y_i = Σ_j (x_j ∘ W(r_ij)) Y(r̂_ij), from a scalar to a vector or tensor, see Kernels.h
+        Product,              ///< y_i = a_i ∘ b_i, a scalar, b scalar or vector
+        InnerProduct,         ///< y_i = Σ_d a_id ∘ b_id of two vectors
+        Readout               ///< E = Σ_i (Σ_terms x_i · weight + typeRows[type_i])
     };
     struct Operation {
         Kind kind;
@@ -40,11 +40,11 @@ struct Program {
         Activation activation = Activation::Identity;
         std::vector<float> table;
         int cells = 0;
-        int components = 1;  ///< of the value it makes: 1 or 3
+        int components = 1;  ///< of the value it makes: 1, 3 or 5
         int segment = 0;     ///< the largest number of convolutions on a way to it, itself included
     };
     static bool isConvolution(Kind kind) {
-        return kind == Kind::Convolution || kind == Kind::VectorConvolution;
+        return kind == Kind::Convolution || kind == Kind::DirectedConvolution;
     }
     double cutoff;
     int types;

@@ -28,11 +28,11 @@ Work WorkEstimate::of(const std::string& kernel) const {
 
 Work WorkEstimate::convolution(int k) const {
     const Program::Operation& operation = program.operations[k];
-    const bool typed = operation.terms.empty(), toVector = operation.kind == Program::Kind::VectorConvolution;
-    const double channels = operation.channels, out = operation.components, in = toVector ? 1 : out;
+    const bool typed = operation.terms.empty(), directed = operation.kind == Program::Kind::DirectedConvolution;
+    const double channels = operation.channels, out = operation.components, in = directed ? 1 : out;
     const double table = (operation.cells + 3.0) * channels, features = typed ? 0 : beads * in * channels;
     Work work;
-    work.operations = edges * channels * (interpolation + 2 * out + (toVector ? 1 : 0));
+    work.operations = edges * channels * (interpolation + 2 * out + (directed ? 1 : 0));
     work.memory = realSize * (table + features + beads * out * channels) + edges * edgeBytes;
     work.cache = realSize * channels * (edges * (4 + in) + beads * out) + edges * edgeBytes;
     return work;
@@ -40,13 +40,13 @@ Work WorkEstimate::convolution(int k) const {
 
 Work WorkEstimate::convolutionAdjoint(int k) const {
     const Program::Operation& operation = program.operations[k];
-    const bool typed = operation.terms.empty(), toVector = operation.kind == Program::Kind::VectorConvolution;
-    const double channels = operation.channels, out = operation.components, in = toVector ? 1 : out;
+    const bool typed = operation.terms.empty(), directed = operation.kind == Program::Kind::DirectedConvolution;
+    const double channels = operation.channels, out = operation.components, in = directed ? 1 : out;
     const double table = (operation.cells + 3.0) * channels, features = typed ? 0 : beads * in * channels;
-    const double input = typed ? 0 : toVector ? 7 : 2 * in;       // to the gradient of the input
-    const double force = toVector ? 9 + 5 + 4 + 12 : 4 * in + 7;  // to the forces
+    const double input = typed ? 0 : directed ? 2 * out + 1 : 2 * in;             // to the gradient of the input
+    const double force = directed ? 3 * out + 2 * out - 1 + 4 + 12 : 4 * in + 7;  // to the forces
     Work work;
-    work.operations = edges * channels * (interpolation * (typed && !toVector ? 1 : 2) + input + force);
+    work.operations = edges * channels * (interpolation * (typed && !directed ? 1 : 2) + input + force);
     work.memory = realSize * (table + 2 * features + beads * out * channels) + edges * edgeBytes;
     work.cache =
         realSize * (channels * edges * (4 + in + out) + 2 * features + beads * out * channels) + edges * edgeBytes;

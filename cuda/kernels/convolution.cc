@@ -28,11 +28,11 @@ KERNEL void BOUNDS(CONVOLUTION_THREADS, 6) convolve$NAME$(int capacity, GLOBAL r
             const real t = place-cell, u = 1-t;
             GLOBAL const $VALUE$* rows = table+cell*32;
             const $VALUE$ filter = OUTER(u)*rows[0]+INNER(t)*rows[32]+INNER(u)*rows[64]+OUTER(t)*rows[96];
-#if $IS_VECTOR$
+#if $DEGREE$
             const $VALUE$ message = filter*x[row*$COLUMNS$+column];
-            sum[0] += edge.x*message;
-            sum[1] += edge.y*message;
-            sum[2] += edge.z*message;
+            const real harmonics[$OUT_COMPONENTS$] = HARMONICS_$DEGREE$(edge);
+            for (int d = 0; d < $OUT_COMPONENTS$; d++)
+                sum[d] += harmonics[d]*message;
 #else
             for (int d = 0; d < $OUT_COMPONENTS$; d++)
                 sum[d] += filter*x[(row*$IN_COMPONENTS$+d)*$COLUMNS$+column];
@@ -78,23 +78,28 @@ KERNEL void BOUNDS(CONVOLUTION_THREADS, 6) convolveAdjoint$NAME$(int capacity, G
                 const $VALUE$ c0 = rows[0], c1 = rows[32], c2 = rows[64], c3 = rows[96];
                 const $VALUE$ slope = (real) $CELLS_PER_LENGTH$*
                         (INNER_SLOPE(t)*c1-INNER_SLOPE(u)*c2+OUTER_SLOPE(t)*c3-OUTER_SLOPE(u)*c0);
-#if $HAS_INPUT_GRADIENT$ || $IS_VECTOR$
+#if $HAS_INPUT_GRADIENT$ || $DEGREE$
                 const $VALUE$ filter = OUTER(u)*c0+INNER(t)*c1+INNER(u)*c2+OUTER(t)*c3;
 #endif
-#if $IS_VECTOR$
-                // With q = ∂E/∂r̂ and a = r̂·q/W: ∂E/∂r_ij = r̂ (W' - W/r) a + q/r. Seen from j, r̂ points the other way.
+#if $DEGREE$
+                // With harmonics Y of degree l, q = ∂E/∂Y/W and a = Y·q: ∂E/∂r_ij = r̂ (W' - l W/r) a + q·∇Y W/r, where
+                // Y is a homogeneous polynomial of r̂. Seen from j, Y is the same but for the sign (-1)^l.
                 const $VALUE$ xj = x[row*$COLUMNS$+column];
-                const $VALUE$ g0 = yGradient[(j*3)*$COLUMNS$+column], g1 = yGradient[(j*3+1)*$COLUMNS$+column],
-                        g2 = yGradient[(j*3+2)*$COLUMNS$+column];
-                const $VALUE$ q0 = xj*gi[0]-xi[0]*g0, q1 = xj*gi[1]-xi[0]*g1, q2 = xj*gi[2]-xi[0]*g2;
-                const $VALUE$ a = edge.x*q0+edge.y*q1+edge.z*q2;
+                const real harmonics[$OUT_COMPONENTS$] = HARMONICS_$DEGREE$(edge);
+                $VALUE$ q[$OUT_COMPONENTS$], a = $ZERO$, fromJ = $ZERO$;
+                for (int d = 0; d < $OUT_COMPONENTS$; d++) {
+                    const $VALUE$ gj = yGradient[(j*$OUT_COMPONENTS$+d)*$COLUMNS$+column];
+                    q[d] = xj*gi[d]+PARITY_$DEGREE$*xi[0]*gj;
+                    a += harmonics[d]*q[d];
+                    fromJ += harmonics[d]*gj;
+                }
                 const $VALUE$ perLength = (edge.w == 0 ? 0 : 1/edge.w)*filter;  // beads that coincide have no direction
-                const $VALUE$ radial = (slope-perLength)*a;
-                fx += edge.x*radial+perLength*q0;
-                fy += edge.y*radial+perLength*q1;
-                fz += edge.z*radial+perLength*q2;
+                const $VALUE$ radial = (slope-(real) $DEGREE$*perLength)*a;
+                fx += edge.x*radial+perLength*(GRADIENT_X_$DEGREE$(edge, q));
+                fy += edge.y*radial+perLength*(GRADIENT_Y_$DEGREE$(edge, q));
+                fz += edge.z*radial+perLength*(GRADIENT_Z_$DEGREE$(edge, q));
 #if $HAS_INPUT_GRADIENT$
-                sum[0] -= filter*(edge.x*g0+edge.y*g1+edge.z*g2);
+                sum[0] += PARITY_$DEGREE$*filter*fromJ;
 #endif
 #else
                 $VALUE$ product = $ZERO$;

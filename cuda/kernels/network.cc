@@ -23,6 +23,22 @@
 #define OUTER_SLOPE(t) ((real) 0.5*(t)*(t))
 #define INNER_SLOPE(t) ((t)*((real) 1.5*(t)-2))
 
+// Spherical harmonics Y of degree 1 and 2 of a direction, the sign that they get in the opposite one, and q·∇Y, where Y is
+// a homogeneous polynomial; as in cpp/network/Kernels.cpp.
+#define ROOT3 ((real) 1.7320508075688772935)
+#define PARITY_1 ((real) -1)
+#define PARITY_2 ((real) 1)
+#define HARMONICS_1(r) {(r).x, (r).y, (r).z}
+#define HARMONICS_2(r) \
+    {ROOT3*(r).x*(r).y, ROOT3*(r).y*(r).z, ROOT3*(r).x*(r).z, (r).z*(r).z-(real) 0.5*((r).x*(r).x+(r).y*(r).y), \
+     (real) 0.5*ROOT3*((r).x*(r).x-(r).y*(r).y)}
+#define GRADIENT_X_1(r, q) q[0]
+#define GRADIENT_Y_1(r, q) q[1]
+#define GRADIENT_Z_1(r, q) q[2]
+#define GRADIENT_X_2(r, q) (ROOT3*(r).y*q[0]+ROOT3*(r).z*q[2]+ROOT3*(r).x*q[4]-(r).x*q[3])
+#define GRADIENT_Y_2(r, q) (ROOT3*(r).x*q[0]+ROOT3*(r).z*q[1]-ROOT3*(r).y*q[4]-(r).y*q[3])
+#define GRADIENT_Z_2(r, q) (ROOT3*(r).y*q[1]+ROOT3*(r).x*q[2]+(real) 2*(r).z*q[3])
+
 // Activations: the value and its derivative. OpenMM compiles with fast mathematics, in which CUDA's own tanh is right to
 // three digits only; exp and log keep six.
 

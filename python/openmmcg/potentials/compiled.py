@@ -142,6 +142,9 @@ class _Builder:
     def vector_convolution(self, value: int, filter: Filter) -> int:
         return self._add("vector_convolution", input=value, table=self._tabulate(filter))
 
+    def tensor_convolution(self, value: int, filter: Filter) -> int:
+        return self._add("tensor_convolution", input=value, table=self._tabulate(filter))
+
     def product(self, scalar: int, value: int) -> int:
         return self._add("product", inputs=[scalar, value])
 

@@ -22,6 +22,8 @@ from openmmcg.potentials.networks import (
     activate,
     distances_and_directions,
     inner_product,
+    quadrupole_adjoint,
+    quadrupoles,
 )
 
 # Filters and their slopes are interpolated linearly, which is far more exact than training data are.
@@ -56,7 +58,7 @@ def tabulated_forces(
 class _Value:
     """Features ``[N, channels]``, or ``[types, channels]`` where they depend on the type alone.
 
-    Those of a vector are ``[N, 3, channels]``.
+    Those of a vector are ``[N, 3, channels]``, those of a tensor ``[N, 5, channels]``.
     """
 
     features: Tensor
@@ -153,22 +155,41 @@ class _Forces:
         return result
 
     def vector_convolution(self, value: _Value, filter: Filter) -> _Value:
+        return self._directed_convolution(value, filter, self.directions, -1, lambda gradients: gradients)
+
+    def tensor_convolution(self, value: _Value, filter: Filter) -> _Value:
+        def to_directions(gradients: Tensor) -> Tensor:
+            return quadrupole_adjoint(self.directions, gradients)
+
+        return self._directed_convolution(value, filter, quadrupoles(self.directions), 1, to_directions)
+
+    def _directed_convolution(
+        self,
+        value: _Value,
+        filter: Filter,
+        harmonics: Tensor,
+        parity: int,
+        to_directions: Callable[[Tensor], Tensor],
+    ) -> _Value:
+        """Harmonics ``[E, components]`` of the pairs' directions; the function makes dE/dr̂ of dE/dharmonics."""
         filters, slopes = map(self._interpolate, self._tabulate(filter))
         features = self._of_beads(value)
-        directed = [filters * direction.unsqueeze(1) for direction in self.directions.unbind(1)]
+        directed = [filters * harmonic.unsqueeze(1) for harmonic in harmonics.unbind(1)]
         pairs = self.rows, self.columns
-        result = _Value(torch.stack([convolve(features, w, *pairs, sign=-1) for w in directed], 1), of_types=False)
+        result = _Value(torch.stack([convolve(features, w, *pairs, sign=parity) for w in directed], 1), of_types=False)
 
         def adjoint() -> None:
             if result.adjoint is None:
                 return
             adjoints = result.adjoint.unbind(1)
-            products = torch.stack([multiply(y, features, *pairs, sign=-1) for y in adjoints], 1)
-            self.direction_gradients = self.direction_gradients + (products * filters.unsqueeze(1)).sum(2)
-            self.slopes = self.slopes + ((products * self.directions.unsqueeze(2)).sum(1) * slopes).sum(1)
+            products = torch.stack([multiply(y, features, *pairs, sign=parity) for y in adjoints], 1)
+            self.direction_gradients = self.direction_gradients + to_directions(
+                (products * filters.unsqueeze(1)).sum(2)
+            )
+            self.slopes = self.slopes + ((products * harmonics.unsqueeze(2)).sum(1) * slopes).sum(1)
             if not value.of_types:
-                terms = [convolve(y, w, *pairs, sign=-1) for y, w in zip(adjoints, directed, strict=True)]
-                value.add_to_adjoint(-torch.stack(terms).sum(0))
+                terms = [convolve(y, w, *pairs, sign=parity) for y, w in zip(adjoints, directed, strict=True)]
+                value.add_to_adjoint(parity * torch.stack(terms).sum(0))
 
         self._adjoints.append(adjoint)
         return result

@@ -9,10 +9,13 @@ from openmmcg.potentials.networks.primitives import (
     Embedding,
     Filter,
     Readout,
+    TensorConvolution,
     VectorConvolution,
     activate,
     distances_and_directions,
     inner_product,
+    quadrupole_adjoint,
+    quadrupoles,
 )
 from openmmcg.potentials.networks.program import FilterConvolutionNetwork, Program
 from openmmcg.potentials.networks.schnet import InteractionBlock, SchNet
@@ -30,8 +33,11 @@ __all__ = [
     "Program",
     "Readout",
     "SchNet",
+    "TensorConvolution",
     "VectorConvolution",
     "activate",
     "distances_and_directions",
     "inner_product",
+    "quadrupole_adjoint",
+    "quadrupoles",
 ]

@@ -1,9 +1,9 @@
 """The torch side of the primitives that networks are made of, under the names of the compiled network.
 
 The primitives are those of the compiled network in ``docs/design.md``: `Embedding`, `Dense`, `activate`,
-`Convolution`, `VectorConvolution`, product, `inner_product`, sum and `Readout`. A value is one row of channels
-for each bead, ``[N, channels]``, or one for each component of a vector, ``[N, 3, channels]``. All modules
-script and follow the dtype they are moved to.
+`Convolution`, `VectorConvolution`, `TensorConvolution`, product, `inner_product`, sum and `Readout`. A value is one
+row of channels for each bead, ``[N, channels]``, or one for each component of a vector, ``[N, 3, channels]``, or of
+a tensor, ``[N, 5, channels]``. All modules script and follow the dtype they are moved to.
 """
 
 from __future__ import annotations
@@ -48,8 +48,36 @@ def distances_and_directions(displacements: Tensor) -> tuple[Tensor, Tensor]:
     return distances.masked_fill(coincide, 0.0), directions
 
 
+def quadrupoles(directions: Tensor) -> Tensor:
+    """The spherical harmonics of degree 2 of unit vectors, ``[..., 3]`` to ``[..., 5]``; of a zero vector, zeros.
+
+    ``√3 xy, √3 yz, √3 xz, z² − (x² + y²)/2, √3 (x² − y²)/2``, so that the inner product of those of two directions is
+    the Legendre polynomial (3 cos² θ − 1)/2 of the angle between them.
+    """
+    x, y, z = directions[..., 0], directions[..., 1], directions[..., 2]
+    root = 3.0**0.5
+    mixed = [root * x * y, root * y * z, root * x * z]
+    return torch.stack(mixed + [z * z - 0.5 * (x * x + y * y), 0.5 * root * (x * x - y * y)], -1)
+
+
+def quadrupole_adjoint(directions: Tensor, gradients: Tensor) -> Tensor:
+    """∂E/∂r̂ ``[..., 3]`` of ∂E/∂Y ``[..., 5]``; only what is at right angles to the direction has a meaning."""
+    x, y, z = directions[..., 0], directions[..., 1], directions[..., 2]
+    root = 3.0**0.5
+    xy, yz, xz = root * gradients[..., 0], root * gradients[..., 1], root * gradients[..., 2]
+    zz, difference = gradients[..., 3], root * gradients[..., 4]
+    return torch.stack(
+        [
+            xy * y + xz * z - zz * x + difference * x,
+            xy * x + yz * z - zz * y - difference * y,
+            yz * y + xz * x + 2 * zz * z,
+        ],
+        -1,
+    )
+
+
 def inner_product(first: Tensor, second: Tensor) -> Tensor:
-    """``y_i = Σ_d a_id ∘ b_id`` of two vectors, ``[N, 3, channels]`` to ``[N, channels]``."""
+    """``y_i = Σ_d a_id ∘ b_id`` of two vectors or two tensors, to ``[N, channels]``."""
     return (first * second).sum(1)
 
 
@@ -152,9 +180,31 @@ class VectorConvolution(nn.Module):
 
     def forward(self, features: Tensor, distances: Tensor, directions: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         filters = self.filter(distances).unsqueeze(1) * directions.unsqueeze(2)
-        sums = torch.zeros(features.shape[0], 3, features.shape[1], dtype=features.dtype, device=features.device)
-        sums = sums.index_add(0, rows, features.index_select(0, columns).unsqueeze(1) * filters)
-        return sums.index_add(0, columns, features.index_select(0, rows).unsqueeze(1) * -filters)
+        return _directed_sums(features, filters, rows, columns, -1.0)
+
+
+class TensorConvolution(nn.Module):
+    """A convolution with `quadrupoles`, ``y_i = Σ_j (x_j ∘ W(r_ij)) Y(r̂_ij)``, from a scalar to a tensor."""
+
+    def __init__(self, filter: Filter) -> None:
+        super().__init__()
+        self.filter = filter
+
+    def forward(self, features: Tensor, distances: Tensor, directions: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        filters = self.filter(distances).unsqueeze(1) * quadrupoles(directions).unsqueeze(2)
+        return _directed_sums(features, filters, rows, columns, 1.0)
+
+
+def _directed_sums(features: Tensor, filters: Tensor, rows: Tensor, columns: Tensor, parity: float) -> Tensor:
+    """Sums of features ``[N, channels]`` times filters of pairs ``[E, components, channels]``.
+
+    The parity is what the filters are multiplied by for the pair's second bead, for which the direction is opposite.
+    """
+    sums = torch.zeros(
+        features.shape[0], filters.shape[1], features.shape[1], dtype=features.dtype, device=features.device
+    )
+    sums = sums.index_add(0, rows, features.index_select(0, columns).unsqueeze(1) * filters)
+    return sums.index_add(0, columns, features.index_select(0, rows).unsqueeze(1) * (parity * filters))
 
 
 class Readout(nn.Module):

@@ -14,7 +14,8 @@ Value = TypeVar("Value")
 class Program(Protocol[Value]):
     """Takes the primitives of ``docs/design.md`` one after the other.
 
-    A value stands for a row of channels per bead, or for three, the components of a vector. Weights are as torch
+    A value stands for a row of channels per bead, a scalar; for three, the components of a vector; or for five, those
+    of a tensor. Weights are as torch
     has them, ``[out, in]``, and remain connected to the network's parameters. Every value must be used.
     """
 
@@ -22,22 +23,25 @@ class Program(Protocol[Value]):
         """``y_i = weight[type_i]``; weight ``[types, channels]``."""
 
     def dense(self, value: Value, weight: Tensor, bias: Tensor | None, activation: str) -> Value:
-        """``y_i = f(x_i · weightᵀ + bias)``, or ``y_id = x_id · weightᵀ`` of a vector."""
+        """``y_i = f(x_i · weightᵀ + bias)``, or ``y_id = x_id · weightᵀ`` of a vector or tensor."""
 
     def activation(self, value: Value, activation: str) -> Value:
         """``y_i = f(x_i)`` of a scalar; see `activate`."""
 
     def convolution(self, value: Value, filter: Filter) -> Value:
-        """``y_i = Σ_j x_j ∘ W(r_ij)``, for each component of a vector."""
+        """``y_i = Σ_j x_j ∘ W(r_ij)``, for each component."""
 
     def vector_convolution(self, value: Value, filter: Filter) -> Value:
         """``y_i = Σ_j (x_j ∘ W(r_ij)) r̂_ij``, from a scalar to a vector; ``r̂_ij`` points from i to j."""
 
+    def tensor_convolution(self, value: Value, filter: Filter) -> Value:
+        """``y_i = Σ_j (x_j ∘ W(r_ij)) Y(r̂_ij)``, from a scalar to a tensor; Y are the `quadrupoles`."""
+
     def product(self, scalar: Value, value: Value) -> Value:
-        """``y_i = a_i ∘ b_i`` of a scalar, and a scalar or a vector."""
+        """``y_i = a_i ∘ b_i`` of a scalar, and a scalar, vector or tensor."""
 
     def inner_product(self, first: Value, second: Value) -> Value:
-        """``y_i = Σ_d a_id ∘ b_id`` of two vectors."""
+        """``y_i = Σ_d a_id ∘ b_id`` of two vectors or two tensors."""
 
     def sum(self, *values: Value) -> Value:
         """``y_i = Σ_a x^a_i``."""

@@ -10,7 +10,7 @@ import pytest
 from conftest import BOXES, CASES, Case, difference, energy_and_forces, liquid, scatter, system_of
 from scipy.interpolate import CubicSpline
 
-from openmmcg import PairForce
+from openmmcg import PairForce, _openmmcg
 from openmmcg.potentials import Repulsion, TabulatedPairs
 from openmmcg.potentials.priors.templates import add_priors, to_xml
 from openmmcg.simulation import minimise
@@ -98,6 +98,21 @@ def test_a_spline_on_equal_cells_is_exact_and_no_pair_is_missed(case):
             expected += splines[i % 3 + j % 3](between[i, j]) if i < j else 0
     context = case.context(system_of(PairForce(definition("a table")), beads=BEADS, box=box), positions)
     assert energy_and_forces(context)[0] == pytest.approx(expected, rel=1e-11)
+
+
+@pytest.mark.parametrize("kernels", _openmmcg.get_kernel_sets())
+@pytest.mark.parametrize("name", BOXES)
+def test_every_kernel_set_computes_the_same(kernels, name, monkeypatch):
+    monkeypatch.setenv("OPENMMCG_KERNELS", kernels)
+    box = BOXES[name]
+    system = system_of(PairForce(definition("Lennard-Jones", periodic=box is not None)), beads=BEADS, box=box)
+    positions = scatter(BEADS, box)
+    expected = evaluate(Case("Reference").context(system, positions))
+    for threads in (1, 2):
+        energy, forces, derivatives = evaluate(Case("CPU", threads).context(system, positions))
+        assert energy == pytest.approx(expected[0], rel=1e-6)
+        assert difference(forces, expected[1]) < 2e-6
+        assert derivatives == pytest.approx(expected[2], rel=1e-6)
 
 
 @pytest.mark.parametrize("expression", ["repulsion", "high frequency", "a kink"])

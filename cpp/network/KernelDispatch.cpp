@@ -1,14 +1,16 @@
 #include <cstdlib>
 
+#include "../pair/PairKernels.h"
 #include "KernelSets.h"
 #include "Kernels.h"
 #include "openmm/OpenMMException.h"
 
 namespace OpenMMCG {
 
-#define OPENMMCG_DECLARE(set)                      \
-    extern const Kernels<float> kernelsFloat##set; \
-    extern const Kernels<double> kernelsDouble##set;
+#define OPENMMCG_DECLARE(set)                        \
+    extern const Kernels<float> kernelsFloat##set;   \
+    extern const Kernels<double> kernelsDouble##set; \
+    extern const PairKernels pairKernels##set;
 
 OPENMMCG_DECLARE(Baseline)
 #ifdef __x86_64__
@@ -22,18 +24,19 @@ struct KernelSet {
     std::string name;
     const Kernels<float>& ofFloat;
     const Kernels<double>& ofDouble;
+    const PairKernels& ofPairs;
 };
 
 /** The sets that this processor can run, the best one last. */
 const std::vector<KernelSet>& getSets() {
     static const std::vector<KernelSet> sets = [] {
-        std::vector<KernelSet> found{{"baseline", kernelsFloatBaseline, kernelsDoubleBaseline}};
+        std::vector<KernelSet> found{{"baseline", kernelsFloatBaseline, kernelsDoubleBaseline, pairKernelsBaseline}};
 #ifdef __x86_64__
         if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-            found.push_back({"avx2", kernelsFloatAvx2, kernelsDoubleAvx2});
+            found.push_back({"avx2", kernelsFloatAvx2, kernelsDoubleAvx2, pairKernelsAvx2});
         if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
             __builtin_cpu_supports("avx512dq"))
-            found.push_back({"avx512", kernelsFloatAvx512, kernelsDoubleAvx512});
+            found.push_back({"avx512", kernelsFloatAvx512, kernelsDoubleAvx512, pairKernelsAvx512});
 #endif
         return found;
     }();
@@ -64,6 +67,10 @@ const Kernels<float>& getKernels<float>() {
 template <>
 const Kernels<double>& getKernels<double>() {
     return chooseSet().ofDouble;
+}
+
+const PairKernels& getPairKernels() {
+    return chooseSet().ofPairs;
 }
 
 std::string getKernelSet() {

@@ -24,6 +24,7 @@ PairEvaluator::PairEvaluator(const CustomNonbondedForce& definition, int replica
       cutoff(definition.getCutoffDistance()),
       parallel(threads),
       neighbors(cutoff, verletSkin, parallel, replicas),
+      kernels(getPairKernels()),
       shares(threads) {
     findKinds();
     findExclusions();
@@ -43,6 +44,32 @@ PairEvaluator::PairEvaluator(const CustomNonbondedForce& definition, int replica
     for (int i = 0; i < definition.getNumEnergyParameterDerivatives(); i++)
         derivatives.push_back(
             makeExpressions(expression.differentiate(definition.getEnergyParameterDerivativeName(i)).optimize()));
+}
+
+void PairEvaluator::Function::pack(const std::vector<PairTable>& tables) {
+    coefficients.clear();
+    cellsPerUnit.clear();
+    first.clear();
+    isZero.clear();
+    for (const PairTable& table : tables) {
+        first.push_back(static_cast<int>(coefficients.size() / 4));
+        for (const auto& cell : table.getCoefficients())
+            coefficients.insert(coefficients.end(), cell.begin(), cell.end());
+        cellsPerUnit.push_back(table.getCellsPerUnit());
+        isZero.push_back(table.isZero());
+    }
+}
+
+void PairEvaluator::Function::evaluate(const PairKernels& kernels, int count, const NearPairs& pairs, double* energies,
+                                       double* strengths) const {
+    kernels.evaluate(count, pairs, {coefficients.data(), first.data(), cellsPerUnit.data()}, energies, strengths);
+    for (int k = 0; k < count; k++)
+        if (energies[k] != energies[k]) {
+            const double r = std::sqrt(pairs.square[k]);
+            const EnergyAndSlope exact = expressions[pairs.pair[k]].evaluate(r);
+            energies[k] = exact.energy;
+            strengths[k] = exact.slope / r;
+        }
 }
 
 void PairEvaluator::findKinds() {
@@ -106,12 +133,12 @@ void PairEvaluator::setParameters(const std::map<std::string, double>& globals) 
     prepared = true;
     const int cells = countCells();
     const auto apply = [&](Function& function) {
-        function.tables.clear();
+        std::vector<PairTable> tables;
         for (PairExpression& expression : function.expressions) {
             expression.setParameters(globals);
-            if (tabulate)
-                function.tables.emplace_back(expression, cutoff, cells);
+            tables.push_back(tabulate ? PairTable(expression, cutoff, cells) : PairTable(cutoff));
         }
+        function.pack(tables);
     };
     apply(energy);
     for (Function& derivative : derivatives) apply(derivative);
@@ -127,8 +154,8 @@ void PairEvaluator::choosePairs() {
     const int particles = definition.getNumParticles();
     std::vector<char> acts;
     for (size_t pair = 0; pair < energy.expressions.size(); pair++) {
-        bool zero = tabulate && energy.tables[pair].isZero();
-        for (const Function& derivative : derivatives) zero = zero && tabulate && derivative.tables[pair].isZero();
+        bool zero = energy.isZero[pair];
+        for (const Function& derivative : derivatives) zero = zero && derivative.isZero[pair];
         acts.push_back(!zero);
     }
     parallel.run([&](int index) {
@@ -138,14 +165,17 @@ void PairEvaluator::choosePairs() {
         share.first.assign(1, 0);
         share.middle.clear();
         share.candidates.clear();
+        share.kinds.clear();
         size_t most = 0;
         const auto choose = [&](int particle, int from, int to) {
             const auto& others = excluded[particle];
             for (int k = from; k < to; k++) {
                 const int other = order[list.neighbors[k]] % particles;
                 const int pair = pairOf(kindOf[particle], kindOf[other]);
-                if (acts[pair] && !std::binary_search(others.begin(), others.end(), other))
-                    share.candidates.push_back({list.neighbors[k], pair});
+                if (!acts[pair] || std::binary_search(others.begin(), others.end(), other))
+                    continue;
+                share.candidates.push_back(list.neighbors[k]);
+                share.kinds.push_back(pair);
             }
         };
         for (int i = list.begin; i < list.end; i++) {
@@ -156,46 +186,40 @@ void PairEvaluator::choosePairs() {
             share.first.push_back(static_cast<int>(share.candidates.size()));
             most = std::max(most, share.candidates.size() - share.first[row]);
         }
-        share.near.resize(most + 1);
+        share.nearBead.resize(most + 1);
+        share.nearPair.resize(most + 1);
+        for (auto* numbers : {&share.nearPlace[0], &share.nearPlace[1], &share.nearPlace[2], &share.nearPlace[3],
+                              &share.energies, &share.strengths})
+            numbers->resize(most + 1);
     });
 }
 
 void PairEvaluator::evaluateShare(int index) {
     const NeighborList::Share& list = neighbors.getShares()[index];
-    const std::optional<PeriodicBox>& box = neighbors.getBox();
     Share& share = shares[index];
     share.forces.assign(list.end - list.begin, Vec3());
     share.replicaEnergies.assign(replicas, 0);
     share.derivatives.assign(derivatives.size(), 0);
-    const double limit = cutoff * cutoff;
+    const NearPairs near{share.nearBead.data(),     share.nearPair.data(),     share.nearPlace[0].data(),
+                         share.nearPlace[1].data(), share.nearPlace[2].data(), share.nearPlace[3].data()};
+    const double* places[3] = {sorted[0].data(), sorted[1].data(), sorted[2].data()};
+    double *energies = share.energies.data(), *strengths = share.strengths.data();
     /** Visit the pairs of a bead; `part` of their energy is its own. */
     const auto visit = [&](int i, int from, int to, double part, Vec3& force, double& sum) {
-        const Vec3 center = sorted[i];
-        // Every candidate is written, and the next one over it if it was too far: no branch to mispredict.
-        Near* near = share.near.data();
-        int count = 0;
-        for (int k = from; k < to; k++) {
-            const Candidate candidate = share.candidates[k];
-            const Vec3& other = sorted[candidate.bead];
-            double x = other[0] - center[0], y = other[1] - center[1], z = other[2] - center[2];
-            if (box)
-                box->wrap(x, y, z);
-            const double square = x * x + y * y + z * z;
-            near[count] = {candidate, x, y, z, square};
-            count += square < limit;
-        }
+        const double center[3] = {sorted[0][i], sorted[1][i], sorted[2][i]};
+        const int count = kernels.find(to - from, share.candidates.data() + from, share.kinds.data() + from, places,
+                                       center, box ? &*box : nullptr, cutoff * cutoff, near);
+        energy.evaluate(kernels, count, near, energies, strengths);
         for (int k = 0; k < count; k++) {
-            const Near& pair = near[k];
-            const double r = std::sqrt(pair.square);
-            const EnergyAndSlope found = energy.evaluate(pair.candidate.pair, r);
-            const double strength = found.slope / r;
-            const Vec3 pull(pair.x * strength, pair.y * strength, pair.z * strength);
-            sum += part * found.energy;
+            const Vec3 pull(near.x[k] * strengths[k], near.y[k] * strengths[k], near.z[k] * strengths[k]);
+            sum += part * energies[k];
             force += pull;
             if (part == 1)
-                share.forces[pair.candidate.bead - list.begin] -= pull;
-            for (size_t d = 0; d < derivatives.size(); d++)
-                share.derivatives[d] += part * derivatives[d].evaluate(pair.candidate.pair, r).energy;
+                share.forces[near.bead[k] - list.begin] -= pull;
+        }
+        for (size_t d = 0; d < derivatives.size(); d++) {
+            derivatives[d].evaluate(kernels, count, near, energies, strengths);
+            for (int k = 0; k < count; k++) share.derivatives[d] += part * energies[k];
         }
     };
     const int particles = definition.getNumParticles();
@@ -218,8 +242,19 @@ void PairEvaluator::evaluate(const std::vector<Vec3>& positions, const Vec3* box
     if (neighbors.update(positions, box) || changed)
         choosePairs();
     const std::vector<int>& order = neighbors.getOrder();
-    sorted.resize(order.size());
-    for (size_t i = 0; i < order.size(); i++) sorted[i] = positions[order[i]];
+    for (int d = 0; d < 3; d++) {
+        sorted[d].resize(order.size());
+        for (size_t i = 0; i < order.size(); i++) sorted[d][i] = positions[order[i]][d];
+    }
+    this->box.reset();
+    if (box != nullptr)
+        this->box = BoxNumbers{box[0][0],
+                               box[1][0],
+                               box[1][1],
+                               box[2][0],
+                               box[2][1],
+                               box[2][2],
+                               {1 / box[0][0], 1 / box[1][1], 1 / box[2][2]}};
     parallel.run([&](int index) {
         evaluateShare(index);
         const Share& share = shares[index];

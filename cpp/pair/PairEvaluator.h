@@ -1,10 +1,11 @@
 #pragma once
 #include <map>
-#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "../neighbors/NeighborList.h"
+#include "PairKernels.h"
 #include "PairTable.h"
 
 namespace OpenMMCG {
@@ -40,25 +41,21 @@ private:
     /** A function of two kinds and the distance: the energy, or a derivative of it. */
     struct Function {
         std::vector<PairExpression> expressions;  ///< of pairs of kinds, the lower one first
-        std::vector<PairTable> tables;            ///< of the same, or none
-        EnergyAndSlope evaluate(int pair, double distance) const {
-            return tables.empty() ? expressions[pair].evaluate(distance) : tables[pair].evaluate(distance);
-        }
-    };
-    /** A neighbor that a bead may come within the cutoff of. */
-    struct Candidate {
-        int bead, pair;  ///< its place in the order of the list, and the kinds
-    };
-    /** One that it does, at least if it is not the last: where, from the bead, and at which distance squared. */
-    struct Near {
-        Candidate candidate;
-        double x, y, z, square;
+        std::vector<double> coefficients, cellsPerUnit;
+        std::vector<int> first;
+        std::vector<char> isZero;
+        /** Take over the tables of all pairs of kinds. */
+        void pack(const std::vector<PairTable>& tables);
+        /** Energies and slopes over the distance of pairs. */
+        void evaluate(const PairKernels& kernels, int count, const NearPairs& pairs, double* energies,
+                      double* strengths) const;
     };
     /** What a thread works with. */
     struct Share {
-        std::vector<int> first, middle;  ///< as of NeighborList::Share
-        std::vector<Candidate> candidates;
-        std::vector<Near> near;               ///< room for those of one bead
+        std::vector<int> first, middle;       ///< as of NeighborList::Share
+        std::vector<int> candidates, kinds;   ///< beads, as numbered by the list, and pairs of kinds
+        std::vector<int> nearBead, nearPair;  ///< room for the neighbors of one bead, as of NearPairs
+        std::vector<double> nearPlace[4], energies, strengths;
         std::vector<OpenMM::Vec3> forces;     ///< of its own beads
         std::vector<double> replicaEnergies;  ///< of its own beads' halves of pairs
         std::vector<double> derivatives;
@@ -82,7 +79,9 @@ private:
     bool prepared = false;  ///< for these parameters
     Function energy;
     std::vector<Function> derivatives;
-    std::vector<OpenMM::Vec3> sorted;
+    const PairKernels& kernels;
+    std::vector<double> sorted[3];
+    std::optional<BoxNumbers> box;
     std::vector<Share> shares;
 };
 

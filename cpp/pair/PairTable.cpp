@@ -1,6 +1,7 @@
 #include "PairTable.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 namespace OpenMMCG {
@@ -10,6 +11,8 @@ namespace {
 const int mostCells = 1 << 15;
 const double energyTolerance = 1e-6, slopeTolerance = 1e-5;
 const double energyUnit = 1, slopeUnit = 10;  // kJ/mol, and that over 0.1 nm
+constexpr double notANumber = std::numeric_limits<double>::quiet_NaN();
+const std::array<double, 4> notTabulated{notANumber, notANumber, notANumber, notANumber};
 /** The part of the cutoff, near zero, that matters to nobody. */
 const double neglectedPart = 0.125;
 
@@ -25,7 +28,10 @@ bool isRight(const EnergyAndSlope& exact, double interpolated, double width) {
 
 }  // namespace
 
-PairTable::PairTable(const PairExpression& expression, double cutoff, int cells) : expression(&expression) {
+PairTable::PairTable(double cutoff) : cellsPerUnit(1 / cutoff), coefficients(2, notTabulated) {
+}
+
+PairTable::PairTable(const PairExpression& expression, double cutoff, int cells) {
     std::vector<EnergyAndSlope> knots(cells + 1);
     for (int i = 0; i <= cells; i++) knots[i] = expression.evaluate(cutoff * i / cells);
     for (;;) {
@@ -41,21 +47,22 @@ PairTable::PairTable(const PairExpression& expression, double cutoff, int cells)
             refined[2 * i + 1] = expression.evaluate(cutoff * (2 * i + 1) / (2 * cells));
             if (isRight(refined[2 * i + 1], (a + b) / 2 + (da - db) / 8, width))
                 continue;
-            coefficients[i].fill(std::numeric_limits<double>::quiet_NaN());
+            coefficients[i] = notTabulated;
             wrong += i >= neglectedPart * cells;
         }
-        cellsPerUnit = cells / cutoff;
         if (wrong == 0 || 2 * cells > mostCells)
-            return;
+            break;
         refined[2 * cells] = knots[cells];
         knots = std::move(refined);
         cells *= 2;
     }
+    cellsPerUnit = cells / cutoff;
+    coefficients.push_back(notTabulated);  // where a distance below the cutoff is rounded to
 }
 
 bool PairTable::isZero() const {
     const std::array<double, 4> zero{};
-    return std::all_of(coefficients.begin(), coefficients.end(), [&](const auto& cell) { return cell == zero; });
+    return std::all_of(coefficients.begin(), coefficients.end() - 1, [&](const auto& cell) { return cell == zero; });
 }
 
 }  // namespace OpenMMCG

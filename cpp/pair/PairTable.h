@@ -1,6 +1,5 @@
 #pragma once
 #include <array>
-#include <cmath>
 #include <vector>
 
 #include "PairExpression.h"
@@ -16,30 +15,25 @@ namespace OpenMMCG {
  */
 class PairTable {
 public:
-    /**
-     * @param expression  kept by the caller for as long as the table
-     * @param cells  to begin with: where the expression is a spline on equal cells, their number, so that it is exact
+    /** The expression alone: one cell that is no polynomial. */
+    explicit PairTable(double cutoff);
+    /** @param cells  to begin with: where the expression is a spline on equal cells, their number, so that it is exact
      */
     PairTable(const PairExpression& expression, double cutoff, int cells);
-    EnergyAndSlope evaluate(double distance) const {
-        const double place = distance * cellsPerUnit;
-        const size_t cell = static_cast<size_t>(place);
-        if (cell < coefficients.size()) {
-            const double t = place - static_cast<double>(cell);
-            const auto& c = coefficients[cell];
-            const double energy = c[0] + t * (c[1] + t * (c[2] + t * c[3]));
-            if (energy == energy)
-                return {energy, (c[1] + t * (2 * c[2] + 3 * t * c[3])) * cellsPerUnit};
-        }
-        return expression->evaluate(distance);
+    double getCellsPerUnit() const {
+        return cellsPerUnit;
+    }
+    /** Of powers of the place in a cell, 0 to 1; not numbers where the expression is evaluated, as after the last cell.
+     */
+    const std::vector<std::array<double, 4>>& getCoefficients() const {
+        return coefficients;
     }
     /** Whether it is zero wherever it is tabulated. */
     bool isZero() const;
 
 private:
-    const PairExpression* expression;
     double cellsPerUnit;
-    std::vector<std::array<double, 4>> coefficients;  ///< not numbers where the expression is evaluated
+    std::vector<std::array<double, 4>> coefficients;
 };
 
 }  // namespace OpenMMCG

@@ -8,8 +8,9 @@ centre of mass, a frame every 2 ps. Each model is trained on the first 1, 10 and
 decides which epoch is the best (of one frame, the same frame); priors see the frames of the training only. Trainings on
 few frames are shorter; those of our networks have fewer radial functions and more weight decay, and on a single frame
 fewer channels (`Recipe`). Force errors are those on later frames. Then 3916 beads are run at 2 fs, and compared with
-the atoms: g(r) to 10 Å, the angles of equation 5, diffusion. Every training is a process of one thread. What is finished is
-not done again, so the command may be interrupted, or asked for more. Figures and a table go to the directory.
+the atoms: g(r) to 10 Å, the angles of equation 5, diffusion. Every training is a process of one thread. What is
+finished is not done again, so the command may be interrupted, or asked for more. Figures and a table go to the
+directory.
 """
 
 from __future__ import annotations

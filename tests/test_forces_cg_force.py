@@ -468,6 +468,12 @@ def test_pairs_of_the_neighbor_list_are_those_of_all_distances(box):
     assert found == set(zip(all_rows[near].tolist(), all_columns[near].tolist(), strict=True))
 
 
+@pytest.mark.parametrize("box", [np.ones((3, 3)), np.diag([2.0, -2.0, 2.0]), [[2, 0.1, 0], [0, 2, 0], [0, 0, 2]]])
+def test_pairs_are_refused_in_a_box_that_is_not_reduced(box):
+    with pytest.raises(ValueError, match="must be in OpenMM's reduced form"):
+        _openmmcg.neighbor_pairs(scatter(5), np.asarray(box, float), 0.6)
+
+
 # What goes wrong is said before any step is made.
 
 

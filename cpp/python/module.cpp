@@ -90,6 +90,12 @@ py::tuple neighborPairs(const Array& positions, const std::optional<Array>& box,
         vectors = toVectors(*box, "box");
         if (vectors.size() != 3)
             throw py::value_error("box must have the shape [3, 3]");
+        for (int i = 0; i < 3; i++)
+            for (int j = i; j < 3; j++)
+                if (j == i ? !(vectors[i][j] > 0) : vectors[i][j] != 0)
+                    throw py::value_error(
+                        "box must be in OpenMM's reduced form, (ax, 0, 0), (bx, by, 0), (cx, cy, cz) with positive ax, "
+                        "by and cz");
         if (2 * cutoff > PeriodicBox(vectors.data()).getSmallestWidth())
             throw py::value_error("the cutoff of " + std::to_string(cutoff) +
                                   " nm is more than half the smallest width of the box");

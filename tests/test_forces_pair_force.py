@@ -266,6 +266,13 @@ def test_what_is_no_such_force_is_refused_when_it_is_made(change, message):
         PairForce(refused(change))
 
 
+def test_what_became_no_such_force_is_refused_when_the_context_is_made():
+    system = system_of(PairForce(definition()), beads=BEADS, box=BOXES["cubic"])
+    system.getForce(0).setUseLongRangeCorrection(True)  # OpenMM's proxy knows it as a CustomNonbondedForce
+    with pytest.raises(openmm.OpenMMException, match="long-range correction"):
+        Case("CPU", 1).context(system, scatter(BEADS, BOXES["cubic"]))
+
+
 def test_other_things_are_no_definition():
     with pytest.raises(TypeError, match="not of a NonbondedForce"):
         PairForce(openmm.NonbondedForce())

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "../neighbors/Capacity.h"
 #include "openmm/OpenMMException.h"
 
 using namespace OpenMM;
@@ -53,6 +54,8 @@ void PairEvaluator::Function::pack(const std::vector<PairTable>& tables) {
     isZero.clear();
     for (const PairTable& table : tables) {
         first.push_back(static_cast<int>(coefficients.size() / 4));
+        requireCapacity(static_cast<int64_t>(coefficients.size() + 4 * table.getCoefficients().size()),
+                        "the tables of all pairs of kinds");
         for (const auto& cell : table.getCoefficients())
             coefficients.insert(coefficients.end(), cell.begin(), cell.end());
         cellsPerUnit.push_back(table.getCellsPerUnit());

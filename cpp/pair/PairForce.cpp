@@ -9,23 +9,27 @@ using namespace OpenMM;
 namespace OpenMMCG {
 
 PairForce::PairForce(const CustomNonbondedForce& definition, int replicas) : CustomNonbondedForce(definition) {
+    check();
+    setReplicas(replicas);
+}
+
+void PairForce::check() const {
     const auto refuse = [](const std::string& what) { throw OpenMMException("PairForce: " + what); };
-    if (definition.getNonbondedMethod() == CustomNonbondedForce::NoCutoff)
+    if (getNonbondedMethod() == NoCutoff)
         refuse("the CustomNonbondedForce has no cutoff; choose CutoffPeriodic or CutoffNonPeriodic");
-    if (definition.getNumInteractionGroups() > 0)
+    if (getNumInteractionGroups() > 0)
         refuse("the CustomNonbondedForce has interaction groups; add it to the System as it is");
-    if (definition.getNumComputedValues() > 0)
+    if (getNumComputedValues() > 0)
         refuse("the CustomNonbondedForce has computed values; write them into its energy expression");
-    if (definition.getUseLongRangeCorrection())
+    if (getUseLongRangeCorrection())
         refuse("the CustomNonbondedForce has a long-range correction; switch it off, or add the force as it is");
     std::vector<double> parameters;
-    for (int i = 0; i < definition.getNumParticles(); i++) {
-        definition.getParticleParameters(i, parameters);
-        if (static_cast<int>(parameters.size()) != definition.getNumPerParticleParameters())
+    for (int i = 0; i < getNumParticles(); i++) {
+        getParticleParameters(i, parameters);
+        if (static_cast<int>(parameters.size()) != getNumPerParticleParameters())
             refuse("particle " + std::to_string(i) + " has " + std::to_string(parameters.size()) + " parameters, and " +
-                   std::to_string(definition.getNumPerParticleParameters()) + " have names");
+                   std::to_string(getNumPerParticleParameters()) + " have names");
     }
-    setReplicas(replicas);
 }
 
 void PairForce::setReplicas(int replicas) {

@@ -37,6 +37,8 @@ public:
     explicit PairForce(const OpenMM::CustomNonbondedForce& definition, int replicas = 1);
     /** A CustomNonbondedForce that is assigned another's tabulated functions would delete them a second time. */
     PairForce& operator=(const PairForce&) = delete;
+    /** Throws where it is no such force any more, as those of CustomNonbondedForce can make it. */
+    void check() const;
     int getReplicas() const {
         return replicas;
     }

@@ -50,6 +50,7 @@ PairForceImpl::PairForceImpl(const PairForce& owner)
 }
 
 void PairForceImpl::initialize(ContextImpl& context) {
+    owner.check();
     const int particles = context.getSystem().getNumParticles();
     if (static_cast<int64_t>(definition->getNumParticles()) * replicas != particles)
         throw OpenMMException("PairForce: " + owner.getName() + " is defined for " +

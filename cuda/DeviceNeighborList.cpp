@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "../cpp/neighbors/Capacity.h"
+#include "../cpp/neighbors/NeighborList.h"
 #include "../cpp/neighbors/PeriodicBox.h"
 #include "../cpp/network/Kernels.h"
 #include "DeviceSources.h"
@@ -16,7 +17,6 @@ namespace OpenMMCG {
 
 namespace {
 
-const double verletSkin = 0.1;  // nm
 /** Up to this many beads per replica every pair is looked at when the list is built. */
 const int mostBeadsWithoutCells = 512;
 /** A first guess at the number of neighbors; should it be too small, it is raised before the first step is over. */

@@ -9,6 +9,9 @@
 
 namespace OpenMMCG {
 
+/** How much farther than the cutoff lists look, on hosts and devices, nm. */
+constexpr double verletSkin = 0.1;
+
 /**
  * All pairs of beads closer than cutoff + skin, found through a cell list in time linear in the number of beads, and
  * valid until a bead has moved half the skin or the box has changed.

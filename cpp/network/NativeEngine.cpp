@@ -83,7 +83,6 @@ public:
     }
 
 private:
-    static constexpr double verletSkin = 0.1;  // nm
     Program program;
     std::vector<int> types;
     int replicas;

@@ -12,7 +12,6 @@ namespace OpenMMCG {
 
 namespace {
 
-const double verletSkin = 0.1;  // nm
 const size_t mostKinds = 64;
 const int fewestCells = 128;
 

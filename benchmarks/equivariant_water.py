@@ -26,6 +26,7 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
+import openmm
 from md_water import processor, versions
 
 from openmmcg.analysis import angle_distribution, figures, mean_squared_displacement, radial_distribution
@@ -89,6 +90,7 @@ OURS: dict[str, tuple[type[SchNet] | type[PaiNN], dict]] = {
 }
 OTHERS = {"Allegro": "nequip", "DeePMD": "deepmd"}
 MODELS = [*OURS, *OTHERS]
+STEPS = {"train": "training.json", "simulate": "simulation.json", "time": "time.json"}  # what each leaves behind
 
 
 @dataclass(frozen=True)
@@ -292,7 +294,7 @@ def call(folder: Path, command: list) -> None:
         subprocess.run(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, check=True)
 
 
-def train(training: Training, beads: Path, directory: Path, size: Size) -> None:
+def train(training: Training, directory: Path, size: Size) -> None:
     """Train a model, and measure its forces on unseen frames."""
     import torch
 
@@ -301,6 +303,7 @@ def train(training: Training, beads: Path, directory: Path, size: Size) -> None:
     torch.set_num_threads(1)
     folder = training.folder(directory)
     folder.mkdir(parents=True, exist_ok=True)
+    beads = directory / training.water / "beads.h5md"
     trainer = {"Allegro": train_allegro, "DeePMD": train_deepmd}.get(training.model, train_ours)
     began = perf_counter()
     potential = trainer(training, beads, folder, size)
@@ -332,36 +335,49 @@ def in_process(training: Training, step: str, arguments: argparse.Namespace) -> 
         print(f"{training} failed: see {folder / f'{step}.log'}", flush=True)
 
 
-def simulate(training: Training, directory: Path, size: Size) -> None:
-    """The coarse-grained liquid, its structure and its cost."""
-    folder = training.folder(directory)
-    potential = CGPotential.load(folder / "potential.pt")
+def liquid(training: Training, directory: Path, size: Size) -> tuple[openmm.System, np.ndarray, np.ndarray]:
+    """The coarse-grained liquid to be run: System, positions and box."""
+    potential = CGPotential.load(training.folder(directory) / "potential.pt")
     box = water_box(training.water, molecules=size.beads)
-    centers = Mapping.center_of_mass(box.topology, names=["W"] * size.beads).map_positions(box.positions[None])[0]
+    names = ["W"] * size.beads
+    centers = Mapping.center_of_mass(box.topology, names=names).map_positions(box.positions[None])[0]
     vectors = np.asarray(box.topology.getPeriodicBoxVectors()._value, float)
-    system = potential.create_system(cg_topology(["W"] * size.beads, vectors))
-    row: dict = {}
+    return potential.create_system(cg_topology(names, vectors)), centers, vectors
+
+
+def simulate(training: Training, directory: Path, size: Size) -> None:
+    """Run the coarse-grained liquid."""
+    folder = training.folder(directory)
+    system, centers, vectors = liquid(training, directory, size)
+    duration = size.duration if training.model in OURS else size.others
     try:
-        start = minimise(system, centers, vectors)
         result = run(
             system,
-            start,
+            minimise(system, centers, vectors),
             vectors,
             folder / "simulation.h5md",
-            duration=size.duration if training.model in OURS else size.others,
+            duration=duration,
             interval=0.02 if size is QUICK else 0.5,
-            equilibration=0.1 * (size.duration if training.model in OURS else size.others),
+            equilibration=0.1 * duration,
             temperature=TEMPERATURE,
             threads=1,
         )
-        row |= {"stable": result.stable, "temperature": result.mean_temperature, "frames run": result.frames}
-        row["ms per step"] = {
-            str(threads): time_per_step(system, start, threads=threads, steps=5, blocks=3, warm_up=2).best
-            for threads in (1, 2)
-        }
+        row = {"stable": result.stable, "temperature": result.mean_temperature, "frames run": result.frames}
     except UnstableSimulationError as error:
-        row |= {"stable": False, "failure": str(error)}
+        row = {"stable": False, "failure": str(error)}
     write_json(folder / "simulation.json", row)
+
+
+def measure_time(training: Training, directory: Path, size: Size) -> None:
+    """The time of a step of the coarse-grained liquid."""
+    system, centers, _ = liquid(training, directory, size)
+    write_json(training.folder(directory) / "time.json", {"ms per step": by_threads(system, centers)})
+
+
+def by_threads(system: openmm.System, positions: np.ndarray) -> dict[str, float]:
+    """Milliseconds per step with one and two threads."""
+    options = {"steps": 5, "blocks": 3, "warm_up": 2}
+    return {str(threads): time_per_step(system, positions, threads=threads, **options).best for threads in (1, 2)}
 
 
 def structure(path: Path) -> dict:
@@ -387,8 +403,9 @@ def compare(trainings: list[Training], beads: dict[str, Path], directory: Path) 
             if not (folder / "training.json").exists():
                 continue
             row = read_json(folder / "training.json", "a training of this table")
-            if (folder / "simulation.json").exists():
-                row |= read_json(folder / "simulation.json", "a simulation of this table")
+            for step in ("simulate", "time"):
+                if (folder / STEPS[step]).exists():
+                    row |= read_json(folder / STEPS[step], "a step of this table")
             if row.get("stable"):
                 liquid = structure(folder / "simulation.h5md")
                 liquids.setdefault(training.model, {})[f"{training.frames} frames"] = liquid
@@ -434,11 +451,8 @@ def main() -> None:
     size = QUICK if arguments.quick else FULL
     if arguments.step:
         name, text = arguments.step
-        training = Training(**json.loads(text))
-        if name == "train":
-            train(training, arguments.directory / training.water / "beads.h5md", arguments.directory, size)
-        else:
-            simulate(training, arguments.directory, size)
+        step = {"train": train, "simulate": simulate, "time": measure_time}[name]
+        step(Training(**json.loads(text)), arguments.directory, size)
         return
     for model in arguments.models:
         python_of(model)
@@ -459,17 +473,34 @@ def make_table(arguments: argparse.Namespace, size: Size) -> None:
         for model in arguments.models
         if model != "DeePMD" or seed == 0
     ]
-    for step, chosen in (("train", trainings), ("simulate", [each for each in trainings if each.seed == 0])):
-        result = "training.json" if step == "train" else "simulation.json"
-        waiting = [each for each in chosen if not (each.folder(arguments.directory) / result).exists()]
-        with ThreadPoolExecutor(arguments.workers if step == "train" else 1) as pool:
+    first = [each for each in trainings if each.seed == 0]
+    for step, chosen, workers in (
+        ("train", trainings, arguments.workers),
+        ("simulate", first, arguments.workers),
+        ("time", first, 1),
+    ):
+        waiting = [each for each in chosen if not (each.folder(arguments.directory) / STEPS[step]).exists()]
+        with ThreadPoolExecutor(workers) as pool:
             steps = pool.map(lambda each, step=step: in_process(each, step, arguments), waiting)
             list(tqdm(steps, f"to {step}", total=len(waiting), unit="model"))
+    atoms = {}
+    for water in arguments.waters:
+        box = water_box(water, molecules=size.beads)
+        atoms[water] = by_threads(box.system, box.positions)
     rows = compare(trainings, beads, arguments.directory)
     for row in rows:
         print(json.dumps(row), flush=True)
     if arguments.json:
-        write_json(arguments.json, {"machine": processor(), "versions": versions(), **asdict(size), "rows": rows})
+        write_json(
+            arguments.json,
+            {
+                "machine": processor(),
+                "versions": versions(),
+                **asdict(size),
+                "all-atom ms per step": atoms,
+                "rows": rows,
+            },
+        )
 
 
 if __name__ == "__main__":

@@ -157,7 +157,7 @@ def test_an_interrupted_inversion_goes_on_where_it_was(triangle, tmp_path, monke
             raise KeyboardInterrupt
         return run(*arguments, **keywords)
 
-    monkeypatch.setattr("openmmcg.fitting.boltzmann_inversion.boltzmann_inversion.run", interrupted)
+    monkeypatch.setattr("openmmcg.fitting.reference_frames.run", interrupted)
     with pytest.raises(KeyboardInterrupt):
         BoltzmannInversion(**options).fit(triangle, tmp_path / "parts", **QUIET)
     result = BoltzmannInversion(**options).fit(triangle, tmp_path / "parts", **QUIET)
@@ -177,7 +177,7 @@ def test_it_stops_where_nothing_improves(triangle, tmp_path):
 def test_beads_that_the_integrator_heats_are_an_error(triangle, tmp_path, monkeypatch):
     options = {**FAST, "replicas": 2, "duration": 1.0}
     monkeypatch.setattr(
-        "openmmcg.fitting.boltzmann_inversion.boltzmann_inversion.run",
+        "openmmcg.fitting.reference_frames.run",
         lambda *arguments, **keywords: replace(run(*arguments, **keywords), mean_temperature=450.0),
     )
     with pytest.raises(UnstableSimulationError, match="450 K on average instead of 300 K: a time step of 0.005 ps"):

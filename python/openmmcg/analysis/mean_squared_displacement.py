@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.fft import irfft, next_fast_len, rfft
 
 from openmmcg.analysis.statistics import block_slices, mean_and_error
+from openmmcg.constants import GAS_CONSTANT
 from openmmcg.geometry.internal_coordinates import FrameSequence
 from openmmcg.geometry.minimum_image import check_boxes, minimum_image
 from openmmcg.progress import tqdm
@@ -20,11 +21,50 @@ FloatArray = NDArray[np.float64]
 _GROUP_ELEMENTS = 2**23
 
 
+# In kJ/mol ps/nm³.
+_PASCAL_SECOND = 6.02214076e5
+
+
 class Diffusion(NamedTuple):
-    """A diffusion constant and its standard error, nm²/ps."""
+    """A diffusion constant and its standard error, nm²/ps; 1 nm²/ps is 10⁻² cm²/s."""
 
     constant: float
     error: float
+
+    def without_finite_size(self, box: ArrayLike, temperature: float, viscosity: float) -> Diffusion:
+        r"""The constant in an infinite system, :math:`D_0 = D + 2.837297\,k_B T/(6\pi\eta L)`.
+
+        Periodic images hold each other back hydrodynamically (Yeh and Hummer, J. Phys. Chem. B 108, 15873 (2004),
+        equation 12). It is for cubic boxes and dynamics that conserves momentum: friction of a Langevin thermostat
+        screens hydrodynamics, so correct runs with ``thermostat="Nose-Hoover"`` or at constant energy.
+
+        Parameters
+        ----------
+        box : array [3, 3]
+            Box vectors as rows, nm; of a cube.
+        temperature : float
+            K
+        viscosity : float
+            Of the liquid as it was simulated, Pa s; SPC/E water at 298 K has 7.3e-4.
+
+        Raises
+        ------
+        ValueError
+            The box is no cube, or temperature and viscosity are not positive.
+
+        Examples
+        --------
+        >>> water = Diffusion(2.4e-3, 0.1e-3).without_finite_size(2.485 * np.eye(3), 300.0, 7.3e-4)
+        >>> round(1e3 * water.constant, 2)
+        2.74
+        """
+        vectors = np.asarray(box, float)
+        if vectors.shape != (3, 3) or not np.allclose(vectors, vectors[0, 0] * np.eye(3)) or not vectors[0, 0] > 0:
+            raise ValueError(f"the correction for the finite size is for cubic boxes, got {vectors.tolist()}")
+        if not (0 < temperature < np.inf and 0 < viscosity < np.inf):
+            raise ValueError(f"temperature and viscosity must be positive, got {temperature} K and {viscosity} Pa s")
+        share = 2.837297 * GAS_CONSTANT * temperature
+        return self._replace(constant=self.constant + share / (6 * np.pi * viscosity * _PASCAL_SECOND * vectors[0, 0]))
 
 
 @dataclass(frozen=True)

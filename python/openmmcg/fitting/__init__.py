@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from openmmcg.fitting.force_matching.force_matching import ForceMatching
     from openmmcg.fitting.force_matching.grid_search import GridPoint, GridSearchResult, grid_search
     from openmmcg.fitting.force_matching.result import ForceMatchingResult
+    from openmmcg.fitting.relative_entropy.relative_entropy import RelativeEntropy
+    from openmmcg.fitting.relative_entropy.result import RelativeEntropyResult
 
 __all__ = [
     "BoltzmannInversion",
@@ -22,6 +24,8 @@ __all__ = [
     "ForceMatchingResult",
     "GridPoint",
     "GridSearchResult",
+    "RelativeEntropy",
+    "RelativeEntropyResult",
     "cross_validate",
     "force_rmse",
     "grid_search",
@@ -39,6 +43,8 @@ __getattr__ = lazy_names(
         "ForceMatchingResult": "force_matching.result",
         "GridPoint": "force_matching.grid_search",
         "GridSearchResult": "force_matching.grid_search",
+        "RelativeEntropy": "relative_entropy.relative_entropy",
+        "RelativeEntropyResult": "relative_entropy.result",
         "cross_validate": "force_matching.cross_validation",
         "force_rmse": "force_matching.force_errors",
         "grid_search": "force_matching.grid_search",

@@ -6,6 +6,7 @@ Names that need RDKit or a quantum chemistry package import it when they are fir
 from typing import TYPE_CHECKING
 
 from openmmcg.optional import lazy_names
+from openmmcg.reference.molecules.liquids import argon_box, methane_box
 from openmmcg.reference.molecules.water import AllAtomSystem, water_box
 from openmmcg.reference.sampling.free import SamplingResult, sample
 from openmmcg.reference.sampling.timing import StepTime, time_per_step
@@ -45,6 +46,7 @@ __all__ = [
     "OrbitalEnergies",
     "SamplingResult",
     "StepTime",
+    "argon_box",
     "capped_alanine",
     "chignolin",
     "find_atoms",
@@ -52,6 +54,7 @@ __all__ = [
     "heavy_atom_map",
     "join_runs",
     "label_frames",
+    "methane_box",
     "orbital_energies",
     "organic_molecule",
     "release_weights",

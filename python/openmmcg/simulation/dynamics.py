@@ -9,6 +9,10 @@ from typing import Any, Literal
 import openmm
 
 Ensemble = Literal["NVT", "NVE", "overdamped"]
+Thermostat = Literal["Langevin", "Nose-Hoover"]
+
+# The chain of Martyna, Klein and Tuckerman, and how its motion is integrated: OpenMM's defaults.
+_CHAIN = {"chainLength": 3, "numMTS": 3, "numYoshidaSuzuki": 7}
 
 
 @dataclass(frozen=True)
@@ -22,22 +26,29 @@ class Dynamics:
     temperature : float
         K, of the thermostat and of the velocities at the start.
     friction : float
-        1/ps, of the thermostat.
+        1/ps, of the thermostat; of a Nosé-Hoover chain the frequency with which it takes part.
     time_step : float
         ps
+    thermostat : "Langevin" or "Nose-Hoover"
+        Of NVT.
 
     Raises
     ------
     ValueError
-        Another ensemble, or numbers that are not positive.
+        Another ensemble or thermostat, numbers that are not positive, or a thermostat for an ensemble without.
     """
 
     ensemble: Ensemble
     temperature: float
     friction: float
     time_step: float
+    thermostat: Thermostat = "Langevin"
 
     def __post_init__(self) -> None:
+        if self.thermostat not in ("Langevin", "Nose-Hoover"):
+            raise ValueError(f"thermostat must be 'Langevin' or 'Nose-Hoover', not {self.thermostat!r}")
+        if self.thermostat == "Nose-Hoover" and self.ensemble != "NVT":
+            raise ValueError(f"a Nosé-Hoover thermostat is for the ensemble 'NVT', not {self.ensemble!r}")
         if self.ensemble not in ("NVT", "NVE", "overdamped"):
             raise ValueError(f"ensemble must be 'NVT', 'NVE' or 'overdamped', not {self.ensemble!r}")
         if not (self.temperature > 0 and self.friction > 0):
@@ -51,6 +62,11 @@ class Dynamics:
     def has_velocities(self) -> bool:
         return self.ensemble != "overdamped"
 
+    @property
+    def conserves_momentum(self) -> bool:
+        """Whether the momentum of a System without outer forces, once zero, remains so."""
+        return self.ensemble == "NVE" or self.thermostat == "Nose-Hoover"
+
     def settings(self) -> dict[str, Any]:
         """What the motion depends on, by the names of `run`'s arguments."""
         return {
@@ -58,16 +74,31 @@ class Dynamics:
             "temperature": float(self.temperature),
             "friction": None if self.ensemble == "NVE" else float(self.friction),
             "time_step": float(self.time_step),
+            # Files of versions that knew the Langevin thermostat alone do not name it.
+            **({} if self.thermostat == "Langevin" else {"thermostat": self.thermostat}),
         }
 
-    def integrator(self, seed: int) -> openmm.Integrator:
-        """A new integrator, with a seed for its noise."""
+    def integrator(self, seed: int, particles: int, replicas: int = 1) -> openmm.Integrator:
+        """A new integrator, with a seed for its noise, for replicas of so many particles."""
         if self.ensemble == "NVE":
             return openmm.VerletIntegrator(self.time_step)
+        if self.thermostat == "Nose-Hoover":
+            return self._nose_hoover(particles, replicas)
         langevin = openmm.LangevinMiddleIntegrator if self.ensemble == "NVT" else openmm.BrownianIntegrator
         thermostat = langevin(self.temperature, self.friction, self.time_step)
         thermostat.setRandomNumberSeed(seed)
         return thermostat
+
+    def _nose_hoover(self, particles: int, replicas: int) -> openmm.NoseHooverIntegrator:
+        integrator = openmm.NoseHooverIntegrator(self.time_step)
+        for replica in range(replicas):
+            members = range(replica * particles, (replica + 1) * particles)
+            # Of relative motion there is none: that is for Drude pairs.
+            relative = {"relativeTemperature": self.temperature, "relativeCollisionFrequency": self.friction}
+            integrator.addSubsystemThermostat(
+                list(members), [], self.temperature, self.friction, *relative.values(), *_CHAIN.values()
+            )
+        return integrator
 
 
 def whole_number(whole: float, part: float, whole_name: str, part_name: str, least: int = 1) -> int:

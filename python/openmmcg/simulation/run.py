@@ -10,7 +10,8 @@ import openmm
 from numpy.typing import ArrayLike
 
 from openmmcg.simulation.beads import bead_types
-from openmmcg.simulation.dynamics import Dynamics, Ensemble, whole_number
+from openmmcg.simulation.dynamics import Dynamics, Ensemble, Thermostat, whole_number
+from openmmcg.simulation.landscape import warn_of_time_step
 from openmmcg.simulation.result import RunResult, read_result
 from openmmcg.simulation.resumable import OnUnstable, Plan, ResumableRun
 
@@ -28,6 +29,7 @@ def run(
     ensemble: Ensemble = "NVT",
     temperature: float = 300.0,
     friction: float = 1.0,
+    thermostat: Thermostat = "Langevin",
     seed: int = 0,
     types: Sequence[int] | None = None,
     type_names: Sequence[str] | None = None,
@@ -90,7 +92,11 @@ def run(
         K, of the thermostat and of the velocities at the start.
     friction : float
         1/ps, of the thermostat. Overdamped dynamics knows only the product of mass and friction, and time scales
-        with it.
+        with it. Of a Nosé-Hoover chain it is the frequency with which it takes part.
+    thermostat : "Langevin" or "Nose-Hoover"
+        Of NVT: friction and noise on every bead, which slow diffusion, or a chain of Nosé and Hoover for each replica
+        (Martyna, Klein and Tuckerman, J. Chem. Phys. 97, 2635 (1992); OpenMM's NoseHooverIntegrator), which hardly
+        does and is meant for liquids. It takes no account of the seed after the start.
     seed : int
         Of velocities and thermostat.
     types : sequence [N] of int, optional
@@ -161,7 +167,7 @@ def run(
     >>> [replica.path.name for replica in result.replicas]
     ['traps.0.h5', 'traps.1.h5', 'traps.2.h5']
     """
-    dynamics = Dynamics(ensemble, temperature, friction, time_step)
+    dynamics = Dynamics(ensemble, temperature, friction, time_step, thermostat)
     beads = bead_types(system, types, type_names)
     plan = Plan(
         system=system,
@@ -178,6 +184,7 @@ def run(
         forces=False,
         minimisation=minimisation,
     )
+    warn_of_time_step(system, plan.start(0), plan.box_of(0), time_step)
     simulation = ResumableRun(
         path,
         plan,

@@ -14,22 +14,16 @@ import numpy as np
 from openmmcg.fitting.boltzmann_inversion.convergence import MEASURES, make_criteria
 from openmmcg.fitting.boltzmann_inversion.distributions import (
     KINDS,
-    Counts,
     count,
 )
 from openmmcg.fitting.boltzmann_inversion.iterations import Iterations
 from openmmcg.fitting.boltzmann_inversion.reference_distributions import ReferenceDistributions
 from openmmcg.fitting.boltzmann_inversion.result import BoltzmannInversionResult, Record
+from openmmcg.fitting.reference_frames import content, default_replicas, select
 from openmmcg.frames import Frames
 from openmmcg.potentials import CGPotential
 from openmmcg.progress import tqdm
-from openmmcg.simulation import UnstableSimulationError, run
 from openmmcg.state import claim, replacing, write_json
-
-# Of the temperature that was asked for; beads that are heated by the integrator have other distributions.
-_HOTTEST = 1.2
-# Replicas of a molecule; of a liquid as many as make so many beads, and 2 at least.
-_REPLICAS, _BEADS = 10, 500
 
 
 class BoltzmannInversion:
@@ -212,11 +206,11 @@ class BoltzmannInversion:
         """
         files = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
         with ExitStack() as stack:
-            sources = [_select(stack.enter_context(Frames(file)), frames) for file in files]
+            sources = [select(stack.enter_context(Frames(file)), frames) for file in files]
             reference = ReferenceDistributions(
                 sources, self.potential, self.coordinates, self.cutoff, self.settings["bins"], self.settings["achiral"]
             )
-            replicas = self.replicas or int(np.clip(_BEADS // len(reference.types), 2, _REPLICAS))
+            replicas = self.replicas or default_replicas(len(reference.types))
             if reference.frames < max(replicas, 2):
                 raise ValueError(
                     f"{replicas} replicas need as many frames to start from, and noise 2 to be known from; there are "
@@ -226,7 +220,7 @@ class BoltzmannInversion:
             reference.check_time_step(self.settings["time_step"])
             inputs = {
                 "reference": reference.content(),
-                "potential": None if self.potential is None else _content(self.potential),
+                "potential": None if self.potential is None else content(self.potential),
                 "coordinates": reference.kinds,
                 "cutoff": reference.cutoff,
                 "replicas": replicas,
@@ -266,7 +260,11 @@ class BoltzmannInversion:
             if counts is None:
                 potential = reference.make_potential(energies, settings)
                 path = kept.trajectory(number)
-                counts = self._simulate(potential, reference, path, replicas, platform, threads, progress)
+                options: dict[str, Any] = {"platform": platform, "threads": threads, "progress": progress}
+                outcome = reference.simulate(potential, path, replicas, self.settings, **options)
+                with ExitStack() as stack:
+                    sources = [stack.enter_context(Frames(replica.path)) for replica in outcome.replicas]
+                    counts = count(sources, reference.coordinates, progress=progress)
                 kept.write(number, energies, counts)
             record.add(energies, counts)
             if progress:
@@ -281,45 +279,6 @@ class BoltzmannInversion:
             tqdm.write(result.verdict)
         return result
 
-    def _simulate(
-        self,
-        potential: CGPotential,
-        reference: ReferenceDistributions,
-        path: Path,
-        replicas: int,
-        platform: str,
-        threads: int | None,
-        progress: bool,
-    ) -> Counts:
-        keys = ("duration", "interval", "time_step", "friction", "seed")
-        options = {key: self.settings[key] for key in keys}
-        steps = round(self.settings["duration"] / 5 / self.settings["time_step"])
-        outcome = run(
-            potential.create_system(
-                reference.topology, periodic=reference.box is not None, remove_center_of_mass_motion=False
-            ),
-            reference.starts(replicas),
-            reference.box,
-            path,
-            equilibration=steps * self.settings["time_step"],
-            temperature=reference.temperature,
-            types=reference.types.tolist(),
-            type_names=reference.type_names,
-            platform=platform,
-            threads=threads,
-            progress=progress,
-            **options,
-        )
-        if outcome.mean_temperature > _HOTTEST * reference.temperature:
-            raise UnstableSimulationError(
-                f"the beads of {path.name} have {outcome.mean_temperature:.0f} K on average instead of "
-                f"{reference.temperature:.0f} K: a time step of {self.settings['time_step']} ps is too long for the "
-                "tables; take a shorter one, or more frames to make the tables of"
-            )
-        with ExitStack() as stack:
-            sources = [stack.enter_context(Frames(replica.path)) for replica in outcome.replicas]
-            return count(sources, reference.coordinates, progress=progress)
-
 
 def _check_folder(folder: Path) -> None:
     if not (folder / "inputs.json").exists() and any(folder.glob("iteration_*")):
@@ -327,19 +286,6 @@ def _check_folder(folder: Path) -> None:
             f"{folder} holds iterations, but not what they were begun with (inputs.json): they may be those of an "
             "inversion with other inputs, or of an older version; choose another directory, or remove them"
         )
-
-
-def _content(potential: CGPotential) -> dict[str, Any]:
-    """All of a potential that its energies depend on."""
-    network = None
-    if potential.has_network:
-        network = potential.to_bytes() if potential.is_opaque else potential.network
-    return {
-        "network": network,
-        "priors": potential.prior_templates,
-        "bead types": {kind.name: kind.mass for kind in potential.bead_types},
-        "temperature": potential.temperature,
-    }
 
 
 def _keep(result: BoltzmannInversionResult, folder: Path) -> None:
@@ -351,10 +297,3 @@ def _keep(result: BoltzmannInversionResult, folder: Path) -> None:
             unfinished.write_bytes(content)
     if not table.exists() or table.read_text(encoding="utf-8") != json.dumps(result.summary(), indent=1):
         write_json(table, result.summary())
-
-
-def _select(source: Frames, frames: slice) -> Frames:
-    selection = range(len(source))[frames]
-    if not selection:
-        raise ValueError(f"no frames are selected of the {len(source)} in {source.path}")
-    return source.select(list(selection))

@@ -13,8 +13,6 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from openmmcg.constants import GAS_CONSTANT
-from openmmcg.fitting.beads import bead_types
 from openmmcg.fitting.boltzmann_inversion.distributions import (
     PAIR_BIN,
     Coordinate,
@@ -32,21 +30,20 @@ from openmmcg.fitting.boltzmann_inversion.tables import (
     sampled_bins,
     smooth,
 )
+from openmmcg.fitting.reference_frames import ReferenceFrames
 from openmmcg.frames import Frames
 from openmmcg.geometry.internal_coordinates import bonded_terms
-from openmmcg.mapping.topology import cg_topology, with_bonds
 from openmmcg.potentials import CGPotential
 
 FloatArray = NDArray[np.float64]
 
 # Beyond where g(r), smoothed by a Gaussian of so many bins, is no farther from 1, pairs need no potential of their own.
 _UNSTRUCTURED, _SMOOTHING = 0.05, 2
-_SAME_BOX = 1e-4  # nm
 # In units of 1/ω of a harmonic bond.
 _LONGEST_STEP = 1.5
 
 
-class ReferenceDistributions:
+class ReferenceDistributions(ReferenceFrames):
     """The frames to be reproduced: their beads, their distributions, and the potentials made of these.
 
     Parameters
@@ -80,39 +77,18 @@ class ReferenceDistributions:
         bins: int,
         achiral: bool = False,
     ) -> None:
+        super().__init__(sources)
         first = sources[0]
-        _check_same_beads(sources)
-        self.sources = sources
         self.start = potential
-        self.types, self.type_names, self.temperature = first.types, first.type_names, first.temperature
-        self.kinds_of_beads = bead_types([first])
-        self.thermal = GAS_CONSTANT * self.temperature
-        self.frames = sum(map(len, sources))
-        self.box = None if first.boxes is None else np.asarray(first.boxes[0], float)
         self.bins, self.cutoff, self.achiral = bins, cutoff, achiral
         self.coordinates: list[Coordinate] = []
-        if self.start is not None and [kind.name for kind in self.start.bead_types] != self.type_names:
-            known = [kind.name for kind in self.start.bead_types]
-            raise ValueError(f"{first.path} has the bead types {self.type_names}, the potential {known}")
+        if potential is not None:
+            self.check_potential(potential)
         self.kinds = list(coordinates or self._all_kinds())
         self._check_cutoff(first)
         if "bonds" not in self.kinds and self.start is None and len(first.bonds):
             raise ValueError("without a potential to start from, bonds must be among the coordinates")
-        names = [self.type_names[kind] for kind in self.types]
-        self.topology = with_bonds(cg_topology(names, self.box), first.bonds.tolist())
         self.freedom = _degrees_of_freedom(len(self.types), first.bonds)
-
-    def content(self) -> dict[str, Any]:
-        """All that is taken from the frames, for `openmmcg.state.describe`."""
-        first = self.sources[0]
-        return {
-            "positions": {f"of run {index}": source.positions for index, source in enumerate(self.sources)},
-            "box": self.box,
-            "temperature": self.temperature,
-            "types": [self.type_names[kind] for kind in self.types],
-            "masses": [kind.mass for kind in self.kinds_of_beads],
-            "bonds": first.bonds,
-        }
 
     def _check_cutoff(self, first: Frames) -> None:
         if "pairs" not in self.kinds:
@@ -121,16 +97,11 @@ class ReferenceDistributions:
             raise ValueError(f"{first.path} is not periodic: there pairs need a cutoff in nm, cutoff=0.9 for example")
         if self.cutoff is not None and not self.cutoff > 0:
             raise ValueError(f"the cutoff of pairs must be positive, got {self.cutoff} nm")
-        if self.box is not None and (self.cutoff or 0.0) > self._longest_cutoff():
+        if self.box is not None and (self.cutoff or 0.0) > self.longest_cutoff():
             raise ValueError(
                 f"the cutoff, {self.cutoff} nm, exceeds half the smallest width of the box of {first.path}, "
-                f"{self._longest_cutoff():.4f} nm; take a shorter one, or sample a larger box"
+                f"{self.longest_cutoff():.4f} nm; take a shorter one, or sample a larger box"
             )
-
-    def _longest_cutoff(self) -> float:
-        """Half the smallest diagonal element of the box, up to which minimum images are exact."""
-        assert self.box is not None
-        return float(np.diag(self.box).min() / 2)
 
     def _all_kinds(self) -> list[str]:
         terms = bonded_terms(self.sources[0].bonds.tolist())
@@ -150,7 +121,7 @@ class ReferenceDistributions:
         """
         cutoff = self.cutoff
         if cutoff is None and "pairs" in self.kinds:
-            cutoff = PAIR_BIN * np.floor(self._longest_cutoff() / PAIR_BIN - 1e-6)
+            cutoff = PAIR_BIN * np.floor(self.longest_cutoff() / PAIR_BIN - 1e-6)
         self.coordinates = find_coordinates(self.sources, self.kinds, self.bins, cutoff or 0.0, self.achiral)
         self.counts = count(self.sources, self.coordinates, progress=progress)
         if self.cutoff is None and any(coordinate.kind == "pairs" for coordinate in self.coordinates):
@@ -307,46 +278,9 @@ class ReferenceDistributions:
             return self.start
         return self.start.with_priors(make_priors(self.coordinates, energies, self.thermal), provenance=provenance)
 
-    def starts(self, replicas: int) -> FloatArray:
-        """Positions of frames spread over all files, ``[replicas, N, 3]``, nm."""
-        ends = np.cumsum([len(source) for source in self.sources])
-        positions = []
-        for place in np.linspace(0, self.frames - 1, replicas + 1).astype(int)[1:]:
-            file = int(np.searchsorted(ends, place, side="right"))
-            positions.append(np.asarray(self.sources[file].positions[place - ends[file]], float))
-        return np.array(positions)
-
 
 def _degrees_of_freedom(beads: int, bonds: NDArray[np.int64]) -> int:
     """Of the shapes of all molecules."""
     graph = coo_array((np.ones(len(bonds)), tuple(np.reshape(bonds, (-1, 2)).T)), (beads, beads))
     sizes = np.bincount(connected_components(graph, directed=False)[1])
     return int(np.where(sizes > 2, 3 * sizes - 6, sizes - 1).sum())
-
-
-def _check_same_beads(sources: Sequence[Frames]) -> None:
-    first = sources[0]
-    for source in sources:
-        if source.names != first.names or not np.array_equal(source.bonds, first.bonds):
-            raise ValueError(f"{source.path} and {first.path} hold different beads, or different bonds")
-        if source.temperature != first.temperature:
-            raise ValueError(
-                f"{source.path} is of {source.temperature} K and {first.path} of {first.temperature} K; one potential "
-                "is for one temperature"
-            )
-        _check_boxes(source, first)
-
-
-def _check_boxes(source: Frames, first: Frames) -> None:
-    """Every iteration is simulated in one box, so the reference must have been."""
-    if (source.boxes is None) != (first.boxes is None):
-        raise ValueError(f"of {source.path} and {first.path} one is periodic and the other is not")
-    if source.boxes is None or first.boxes is None:
-        return
-    changes = np.abs(source.boxes - first.boxes[0]).max(axis=(1, 2))
-    if changes.max() > _SAME_BOX:
-        frame = int(np.argmax(changes))
-        raise ValueError(
-            f"the box of frame {frame} of {source.path} differs by {changes[frame]:.4f} nm from the first of "
-            f"{first.path}; the beads are simulated in one box, so take frames of constant volume"
-        )

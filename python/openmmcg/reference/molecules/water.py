@@ -15,7 +15,7 @@ from openmmcg.simulation.context import default_box
 from openmmcg.simulation.minimise import minimise
 
 WATER_MODELS = ("spce", "tip3p")
-_GRAMS_PER_CUBIC_CENTIMETRE = 602.214076  # in amu/nm³
+GRAMS_PER_CUBIC_CENTIMETRE = 602.214076  # in amu/nm³
 _CUTOFF_PER_WIDTH = 0.49
 _SMALLEST_CUTOFF = 0.5
 _SEAM = 0.15  # nm left free at the faces, so that no two molecules sit on top of each other there
@@ -85,26 +85,32 @@ def water_box(
     molecule_mass = sum(
         atom.element.mass.value_in_unit(unit.dalton) for atom in next(shipped.topology.residues()).atoms()
     )
-    molecules_per_volume = density * _GRAMS_PER_CUBIC_CENTIMETRE / molecule_mass
-    smallest = math.ceil((_SMALLEST_CUTOFF / _CUTOFF_PER_WIDTH) ** 3 * molecules_per_volume)
-    if molecules < smallest:
-        raise ValueError(
-            f"{molecules} molecules at {density} g/cm³ make a box too small for a cutoff of "
-            f"{_SMALLEST_CUTOFF} nm; take at least {smallest}"
-        )
+    molecules_per_volume = density * GRAMS_PER_CUBIC_CENTIMETRE / molecule_mass
     width = (molecules / molecules_per_volume) ** (1 / 3)
+    reach = cutoff_in(width, cutoff, molecules, density)
 
     topology = _water_topology(molecules, width)
     system = app.ForceField(f"{model}.xml").createSystem(
         topology,
         nonbondedMethod=app.PME,
-        nonbondedCutoff=min(cutoff, _CUTOFF_PER_WIDTH * width),
+        nonbondedCutoff=reach,
         constraints=app.HBonds,
         rigidWater=True,
     )
     return AllAtomSystem(
         topology, system, without_overlaps(system, _cut_liquid(shipped, molecules, width - _SEAM, seed))
     )
+
+
+def cutoff_in(width: float, cutoff: float, molecules: int, density: float) -> float:
+    """A cutoff, nm, or what of it a cubic box of this width has room for."""
+    smallest = math.ceil(molecules * (_SMALLEST_CUTOFF / (_CUTOFF_PER_WIDTH * width)) ** 3)
+    if molecules < smallest:
+        raise ValueError(
+            f"{molecules} molecules at {density} g/cm³ make a box too small for a cutoff of "
+            f"{_SMALLEST_CUTOFF} nm; take at least {smallest}"
+        )
+    return min(cutoff, _CUTOFF_PER_WIDTH * width)
 
 
 def _water_topology(molecules: int, width: float) -> app.Topology:

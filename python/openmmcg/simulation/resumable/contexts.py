@@ -15,7 +15,14 @@ from openmmcg.simulation.minimise import minimise
 from openmmcg.simulation.replicas import replicate_system
 from openmmcg.simulation.resumable.checkpoint import Checkpoint, Group
 from openmmcg.simulation.resumable.plan import Plan
-from openmmcg.simulation.resumable.record import Record, Recorder, UnstableSimulationError, instabilities
+from openmmcg.simulation.resumable.record import (
+    Record,
+    Recorder,
+    UnstableSimulationError,
+    begins_at_rest,
+    degrees_of_freedom,
+    instabilities,
+)
 
 
 class Outcome(NamedTuple):
@@ -81,6 +88,18 @@ class Contexts:
                 context.applyConstraints(context.getIntegrator().getConstraintTolerance())
             if self._plan.dynamics.has_velocities:
                 context.setVelocitiesToTemperature(self._plan.dynamics.temperature, seed)
+            if begins_at_rest(self._plan.system, self._plan.dynamics):
+                self._stop_centers(context, len(group))
+
+    def _stop_centers(self, context: openmm.Context, replicas: int) -> None:
+        """Take the motion of its centre of mass from each replica."""
+        system = self._plan.system
+        masses = np.array([system.getParticleMass(i)._value for i in range(system.getNumParticles())])
+        velocities = context.getState(velocities=True).getVelocities(asNumpy=True)._value
+        velocities = velocities.reshape(replicas, len(masses), 3)
+        momenta = np.einsum("n,rnd->rd", masses, velocities)
+        moving = masses[:, None] > 0
+        context.setVelocities((velocities - moving * (momenta / masses.sum())[:, None]).reshape(-1, 3))
 
     def load(self, groups: Sequence[Group]) -> None:
         """Take over the states of a checkpoint, or what of them is of replicas that are still here."""
@@ -180,9 +199,16 @@ class Contexts:
         return start
 
     def _empty(self, system: openmm.System, group: Sequence[int], seeds: tuple[int, int]) -> openmm.Context:
-        return empty_context(
-            system, self._plan.dynamics.integrator(seeds[0]), self._plan.box_of(group[0]), *self._options
-        )
+        plan = self._plan
+        particles = plan.system.getNumParticles()
+        integrator = plan.dynamics.integrator(seeds[0], particles, system.getNumParticles() // particles)
+        context = empty_context(system, integrator, plan.box_of(group[0]), *self._options)
+        if isinstance(integrator, openmm.NoseHooverIntegrator):
+            degrees = degrees_of_freedom(plan.system, plan.dynamics)
+            for chain in range(integrator.getNumThermostats()):
+                # OpenMM counts those of the centre of mass where no CMMotionRemover is.
+                integrator.getThermostat(chain).setNumDegreesOfFreedom(degrees)
+        return context
 
     def _is_oblique(self, group: Sequence[int]) -> bool:
         box = self._plan.box_of(group[0])

@@ -20,11 +20,12 @@ class UnstableSimulationError(RuntimeError):
     """Energy, temperature or positions of a simulation left all bounds."""
 
 
-def degrees_of_freedom(system: openmm.System) -> int:
+def degrees_of_freedom(system: openmm.System, dynamics: Dynamics | None = None) -> int:
     """Number of degrees of freedom that share the kinetic energy.
 
     Three per particle with mass (massless particles and virtual sites do not move by themselves), less one
-    per constraint, less three when a CMMotionRemover takes out the motion of the centre of mass.
+    per constraint, less three where the centre of mass does not move: by a CMMotionRemover, or, from a start without
+    momentum, because dynamics and System conserve it.
 
     Examples
     --------
@@ -39,7 +40,21 @@ def degrees_of_freedom(system: openmm.System) -> int:
     masses = [system.getParticleMass(particle) for particle in range(system.getNumParticles())]
     moving = sum(mass > 0 * unit.dalton for mass in masses)
     fixed_center = any(isinstance(force, openmm.CMMotionRemover) for force in system.getForces())
+    if dynamics is not None:
+        fixed_center |= begins_at_rest(system, dynamics)
     return 3 * moving - system.getNumConstraints() - 3 * fixed_center
+
+
+def begins_at_rest(system: openmm.System, dynamics: Dynamics) -> bool:
+    """Whether a replica's centre of mass is to be without motion at the start, since nothing would stop or turn it.
+
+    So it is where the dynamics conserves momentum and the System does, which then has several particles, none of them
+    fixed, and no outer forces. A drift of the whole would pass for diffusion.
+    """
+    number = system.getNumParticles()
+    fixed = any(system.getParticleMass(i)._value == 0 and not system.isVirtualSite(i) for i in range(number))
+    outer = any(isinstance(force, openmm.CustomExternalForce) for force in system.getForces())
+    return dynamics.conserves_momentum and number > 1 and not (fixed or outer)
 
 
 @dataclass(frozen=True)
@@ -83,7 +98,7 @@ class Recorder:
     def __init__(self, system: openmm.System, dynamics: Dynamics, forces: bool):
         self._forces = forces
         self._periodic = system.usesPeriodicBoundaryConditions()
-        self._degrees_of_freedom = degrees_of_freedom(system)
+        self._degrees_of_freedom = degrees_of_freedom(system, dynamics)
         if self._degrees_of_freedom < 1:
             raise ValueError("nothing in the System can move: it has no degrees of freedom")
         # The kinetic temperature of f degrees of freedom fluctuates by √(2/f) of itself.

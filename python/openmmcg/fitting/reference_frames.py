@@ -1,0 +1,205 @@
+"""The mapped frames that a fit has to reproduce, and simulations of the same beads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openmmcg.constants import GAS_CONSTANT
+from openmmcg.fitting.beads import bead_types
+from openmmcg.frames import Frames
+from openmmcg.mapping.topology import cg_topology, with_bonds
+from openmmcg.potentials import CGPotential
+from openmmcg.simulation import RunResult, UnstableSimulationError, run
+
+FloatArray = NDArray[np.float64]
+
+_SAME_BOX = 1e-4  # nm
+# Of the temperature that was asked for; beads that are heated by the integrator have other distributions.
+_HOTTEST = 1.2
+# Replicas of a molecule; of a liquid as many as make so many beads, and 2 at least.
+_REPLICAS, _BEADS = 10, 500
+
+
+class ReferenceFrames:
+    """Mapped frames of one system: its beads, bonds, box and temperature.
+
+    Parameters
+    ----------
+    sources : sequence of Frames
+        Runs of the same beads.
+
+    Raises
+    ------
+    ValueError
+        The runs are of different beads, bonds, temperatures or boxes.
+    """
+
+    def __init__(self, sources: Sequence[Frames]) -> None:
+        first = sources[0]
+        _check_same_beads(sources)
+        self.sources = sources
+        self.types, self.type_names, self.temperature = first.types, first.type_names, first.temperature
+        self.kinds_of_beads = bead_types([first])
+        self.thermal = GAS_CONSTANT * self.temperature
+        self.frames = sum(map(len, sources))
+        self.box = None if first.boxes is None else np.asarray(first.boxes[0], float)
+        names = [self.type_names[kind] for kind in self.types]
+        self.topology = with_bonds(cg_topology(names, self.box), first.bonds.tolist())
+
+    def check_potential(self, potential: CGPotential) -> None:
+        """See that a potential is of these types of beads.
+
+        Raises
+        ------
+        ValueError
+            It is not.
+        """
+        known = [kind.name for kind in potential.bead_types]
+        if known != self.type_names:
+            raise ValueError(f"{self.sources[0].path} has the bead types {self.type_names}, the potential {known}")
+
+    def longest_cutoff(self) -> float:
+        """Half the smallest diagonal element of the box, nm, up to which minimum images are exact."""
+        assert self.box is not None
+        return float(np.diag(self.box).min() / 2)
+
+    def content(self) -> dict[str, Any]:
+        """All that is taken from the frames, for `openmmcg.state.describe`."""
+        first = self.sources[0]
+        return {
+            "positions": {f"of run {index}": source.positions for index, source in enumerate(self.sources)},
+            "box": self.box,
+            "temperature": self.temperature,
+            "types": [self.type_names[kind] for kind in self.types],
+            "masses": [kind.mass for kind in self.kinds_of_beads],
+            "bonds": first.bonds,
+        }
+
+    def starts(self, replicas: int) -> FloatArray:
+        """Positions of frames spread over all files, ``[replicas, N, 3]``, nm."""
+        ends = np.cumsum([len(source) for source in self.sources])
+        positions = []
+        for place in np.linspace(0, self.frames - 1, replicas + 1).astype(int)[1:]:
+            file = int(np.searchsorted(ends, place, side="right"))
+            positions.append(np.asarray(self.sources[file].positions[place - ends[file]], float))
+        return np.array(positions)
+
+    def simulate(
+        self,
+        potential: CGPotential,
+        path: Path,
+        replicas: int,
+        settings: dict[str, Any],
+        *,
+        platform: str,
+        threads: int | None,
+        progress: bool,
+    ) -> RunResult:
+        """Run replicas of the beads from frames of the reference, or go on with such a run.
+
+        Parameters
+        ----------
+        potential
+            That of the beads.
+        path
+            The frames.
+        replicas
+            How many.
+        settings
+            ``duration``, ``interval``, ``time_step``, ``friction`` and ``seed`` of `openmmcg.simulation.run`; a fifth
+            of the duration goes before, to equilibrate.
+        platform, threads, progress
+            See `openmmcg.simulation.run`.
+
+        Raises
+        ------
+        UnstableSimulationError
+            It left all bounds, or the integrator heats the beads.
+        """
+        time_step = settings["time_step"]
+        outcome = run(
+            potential.create_system(self.topology, periodic=self.box is not None, remove_center_of_mass_motion=False),
+            self.starts(replicas),
+            self.box,
+            path,
+            equilibration=round(settings["duration"] / 5 / time_step) * time_step,
+            temperature=self.temperature,
+            types=self.types.tolist(),
+            type_names=self.type_names,
+            platform=platform,
+            threads=threads,
+            progress=progress,
+            **{key: settings[key] for key in ("duration", "interval", "time_step", "friction", "seed")},
+        )
+        if outcome.mean_temperature > _HOTTEST * self.temperature:
+            raise UnstableSimulationError(
+                f"the beads of {path.name} have {outcome.mean_temperature:.0f} K on average instead of "
+                f"{self.temperature:.0f} K: a time step of {time_step} ps is too long for the "
+                "tables; take a shorter one, or more frames to make the tables of"
+            )
+        return outcome
+
+
+def content(potential: CGPotential) -> dict[str, Any]:
+    """All of a potential that its energies depend on, for `openmmcg.state.describe`."""
+    network = None
+    if potential.has_network:
+        network = potential.to_bytes() if potential.is_opaque else potential.network
+    return {
+        "network": network,
+        "priors": potential.prior_templates,
+        "bead types": {kind.name: kind.mass for kind in potential.bead_types},
+        "temperature": potential.temperature,
+    }
+
+
+def select(source: Frames, frames: slice) -> Frames:
+    """Some of the frames of a file.
+
+    Raises
+    ------
+    ValueError
+        There are none.
+    """
+    selection = range(len(source))[frames]
+    if not selection:
+        raise ValueError(f"no frames are selected of the {len(source)} in {source.path}")
+    return source.select(list(selection))
+
+
+def default_replicas(beads: int) -> int:
+    """How many replicas are simulated where nobody says so: 10, or as many as have 500 beads together, but 2."""
+    return int(np.clip(_BEADS // beads, 2, _REPLICAS))
+
+
+def _check_same_beads(sources: Sequence[Frames]) -> None:
+    first = sources[0]
+    for source in sources:
+        if source.names != first.names or not np.array_equal(source.bonds, first.bonds):
+            raise ValueError(f"{source.path} and {first.path} hold different beads, or different bonds")
+        if source.temperature != first.temperature:
+            raise ValueError(
+                f"{source.path} is of {source.temperature} K and {first.path} of {first.temperature} K; one potential "
+                "is for one temperature"
+            )
+        _check_boxes(source, first)
+
+
+def _check_boxes(source: Frames, first: Frames) -> None:
+    """Every iteration is simulated in one box, so the reference must have been."""
+    if (source.boxes is None) != (first.boxes is None):
+        raise ValueError(f"of {source.path} and {first.path} one is periodic and the other is not")
+    if source.boxes is None or first.boxes is None:
+        return
+    changes = np.abs(source.boxes - first.boxes[0]).max(axis=(1, 2))
+    if changes.max() > _SAME_BOX:
+        frame = int(np.argmax(changes))
+        raise ValueError(
+            f"the box of frame {frame} of {source.path} differs by {changes[frame]:.4f} nm from the first of "
+            f"{first.path}; the beads are simulated in one box, so take frames of constant volume"
+        )

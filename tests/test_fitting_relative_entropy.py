@@ -11,7 +11,8 @@ from openmmcg.fitting.relative_entropy.estimates import Sample, average, gradien
 from openmmcg.fitting.relative_entropy.figures import convergence
 from openmmcg.fitting.relative_entropy.linear_terms import linear_terms, sums
 from openmmcg.frames import Frames, FrameWriter
-from openmmcg.mapping import cg_topology, with_bonds
+from openmmcg.mapping import cg_topology
+from openmmcg.mapping.topology import with_bonds
 from openmmcg.potentials import (
     CGPotential,
     CosineAngles,
@@ -68,12 +69,16 @@ def chain(tmp_path_factory):
     options = {"names": list("abcdefghij"), "types": types, "type_names": ["A", "B"], "bonds": BONDS}
     masses = [KINDS[kind][1] for kind in types]
     with FrameWriter(path, masses=masses, temperature=300.0, forces=False, periodic=True, **options) as writer:
-        for frame in range(12):
+        while len(writer) < 12:
             steps = random.normal(size=(6, 3))
-            walk = np.cumsum(0.16 * steps / np.linalg.norm(steps, axis=1)[:, None], axis=0)
+            lengths = random.normal(0.16, 0.02, (6, 1))
+            walk = np.cumsum(lengths * steps / np.linalg.norm(steps, axis=1)[:, None], axis=0)
             loose = walk.mean(0) + np.array([[0.6, 0, 0], [0, 0.7, 0], [0, 0, 0.65], [0.5, 0.5, 0]])
             loose += random.normal(0, 0.05, loose.shape)
-            writer.append(np.concatenate([walk, loose]), box=box, time=float(frame), step=frame)
+            beads = np.concatenate([walk, loose])
+            apart = beads[:, None] - beads
+            if np.linalg.norm(apart - 1.9 * np.round(apart / 1.9), axis=-1)[np.triu_indices(10, 1)].min() > 0.11:
+                writer.append(beads, box=box, time=float(len(writer)))
     return path
 
 
@@ -101,7 +106,7 @@ def test_energies_are_linear_in_the_parameters_as_openmm_computes_them(name, cha
     """Differences of OpenMM's energies with changed parameters are what the sums over coordinates say."""
     terms = linear_terms(PRIORS[name], 2.5)
     with Frames(chain) as frames:
-        phi = sums(frames, [terms])
+        phi = sums(frames, [terms], frames.bonds)
     random = np.random.default_rng(1)
     first = terms.start
     second = first + 0.3 * terms.scales(first) * random.uniform(-1, 1, len(first))
@@ -140,11 +145,11 @@ def test_reweighted_averages_and_curvatures_are_those_of_a_normal_distribution()
     assert average(samples[2:], np.array([2.1, 0.1]), beta, 0.3).effective < 0.01
 
     reference = plain_average(sampled(2.1, 0.1).runs)
-    at = gradient([reference], [[sampled(2.0, 0.5)]], np.array([2.0, 0.5]), [beta], 0.3)
+    at = gradient([reference], [[sampled(2.08, 0.2)]], np.array([2.08, 0.2]), [beta], 0.3)
     step = newton_step(at, np.array([2.0, 2.0]))
     # Newton's step in a convex function leads most of the way from so near.
-    np.testing.assert_allclose(np.array([2.0, 0.5]) + step.change, [2.1, 0.1], atol=0.05)
-    assert step.gain > 100 * step.noise
+    np.testing.assert_allclose(np.array([2.08, 0.2]) + step.change, [2.1, 0.1], atol=0.02)
+    assert step.gain > 10 * step.noise
 
 
 def test_the_noise_of_a_gradient_is_its_spread_over_many_samples():
@@ -185,14 +190,14 @@ def harmonic_chain(tmp_path_factory):
         for frame, row in enumerate(np.transpose(lengths)):
             steps = random.normal(size=(3, 3))
             walk = np.cumsum(row[:, None] * steps / np.linalg.norm(steps, axis=1)[:, None], axis=0)
-            writer.append(np.concatenate([np.zeros((1, 3)), walk]), box=None, time=float(frame), step=frame)
+            writer.append(np.concatenate([np.zeros((1, 3)), walk]), box=None, time=float(frame))
     return path
 
 
 def test_a_harmonic_chain_has_its_exact_constants_back(harmonic_chain, tmp_path):
     """Mean and variance alone would be off: r² makes long bonds more frequent."""
     start = HarmonicBonds({(0, 1): (0.15, 3.5e4), (1, 1): (0.22, 9e3)})
-    fit = RelativeEntropy([start], replicas=10, duration=80.0, interval=0.2, friction=5.0)
+    fit = RelativeEntropy([start], replicas=10, duration=40.0, interval=0.2, friction=5.0)
     result = fit.fit(harmonic_chain, tmp_path, platform="Reference", **QUIET)
     assert result.converged, result.verdict
     for kinds, exact in TRUE.items():
@@ -203,7 +208,7 @@ def test_a_harmonic_chain_has_its_exact_constants_back(harmonic_chain, tmp_path)
     assert convergence(result).axes[0].get_ylabel().startswith("relative entropy")
     assert json.loads((tmp_path / "relative_entropy.json").read_text())["converged"]
     saved = CGPotential.load(tmp_path / "potential.pt")
-    assert saved.provenance["relative_entropy"]["duration"] == 80.0
+    assert saved.provenance["relative_entropy"]["duration"] == 40.0
     assert (tmp_path / "convergence.png").stat().st_size > 1000
 
 
@@ -223,9 +228,9 @@ def test_an_interrupted_minimisation_goes_on_and_a_finished_one_returns_at_once(
     with pytest.raises(KeyboardInterrupt):
         RelativeEntropy([start], **options).fit(harmonic_chain, tmp_path / "a", **call)
     first = RelativeEntropy([start], **options).fit(harmonic_chain, tmp_path / "a", **call)
-    number = len(calls)
     whole = RelativeEntropy([start], **options).fit(harmonic_chain, tmp_path / "b", **call)
-    assert first.parameters == pytest.approx(whole.parameters, rel=1e-6)
+    for name, found in whole.parameters.items():
+        assert first.parameters[name] == pytest.approx(found, rel=1e-6)
     number = len(calls)
     again = RelativeEntropy([start], **options).fit(harmonic_chain, tmp_path / "b", **call)
     assert len(calls) == number and again.parameters == whole.parameters
@@ -255,13 +260,14 @@ def sample_argon(path, temperature, duration, prior=ARGON, box=FLUID_BOX):
 def test_a_lennard_jones_fluid_has_its_parameters_back_within_one_percent(tmp_path):
     source = sample_argon(tmp_path / "argon.h5md", 120.0, 1200.0)
     start = LennardJones.from_sigma_epsilon([0.3], [0.6], cutoff=0.85)
-    options = {"duration": 200.0, "interval": 0.4, "time_step": 0.004, "replicas": 4}
+    options = {"duration": 200.0, "interval": 0.4, "time_step": 0.004, "replicas": 2}
     result = RelativeEntropy([start], tolerance=1.0, **options).fit(source, tmp_path / "fit", **QUIET)
     sigma, epsilon = result.parameters["sigma 0-0 (nm)"], result.parameters["epsilon 0-0 (kJ/mol)"]
     assert sigma[0] == pytest.approx(0.3405, rel=0.01)
     assert epsilon[0] == pytest.approx(0.996, rel=0.01 + 2 * epsilon[1])
 
 
+@pytest.mark.slow
 def test_two_state_points_are_fitted_together(tmp_path):
     sources = [
         sample_argon(tmp_path / "cold.h5md", 120.0, 60.0),
@@ -281,10 +287,10 @@ def test_two_state_points_are_fitted_together(tmp_path):
 
 
 def test_a_potential_that_acts_as_well_remains_as_it_is(tmp_path):
-    source = sample_argon(tmp_path / "argon.h5md", 150.0, 40.0)
+    source = sample_argon(tmp_path / "argon.h5md", 150.0, 20.0)
     attraction = CGPotential(None, [("Ar", 39.95)], priors=[LennardJones([[1e-9]], ARGON.c6, 0.85)])
     start = LennardJones([[0.7 * ARGON.c12[0][0]]], None, 0.85)
-    options = {"duration": 20.0, "interval": 0.4, "time_step": 0.004, "replicas": 2}
+    options = {"duration": 10.0, "interval": 0.4, "time_step": 0.004, "replicas": 2}
     result = RelativeEntropy([start], attraction, **options).fit(source, tmp_path / "fit", **QUIET)
     value, error = result.parameters["C12 0-0 (kJ/mol nm^12)"]
     assert value + 1e-9 == pytest.approx(ARGON.c12[0][0], abs=4 * error)

@@ -44,12 +44,13 @@ class ReferenceFrames:
         _check_same_beads(sources)
         self.sources = sources
         self.types, self.type_names, self.temperature = first.types, first.type_names, first.temperature
+        self.bonds = first.bonds
         self.kinds_of_beads = bead_types([first])
         self.thermal = GAS_CONSTANT * self.temperature
         self.frames = sum(map(len, sources))
         self.box = None if first.boxes is None else np.asarray(first.boxes[0], float)
         names = [self.type_names[kind] for kind in self.types]
-        self.topology = with_bonds(cg_topology(names, self.box), first.bonds.tolist())
+        self.topology = with_bonds(cg_topology(names, self.box), self.bonds.tolist())
 
     def check_potential(self, potential: CGPotential) -> None:
         """See that a potential is of these types of beads.

@@ -32,13 +32,25 @@ class Sample(NamedTuple):
 
 
 class Average(NamedTuple):
-    """Mean ``[parameters]``, covariance over frames and noise of the mean, both ``[parameters, parameters]``; and from
-    how many independent weights, as a part of the frames of the best simulation, it is known."""
+    """What frames say of φ.
+
+    Attributes
+    ----------
+    mean : array [parameters]
+    covariance : array [parameters, parameters]
+        Over frames.
+    noise : array [parameters, parameters]
+        Covariance of the mean.
+    effective : float
+        Effective sample size, as a part of the frames of the best simulation.
+    frames : int
+    """
 
     mean: FloatArray
     covariance: FloatArray
     noise: FloatArray
     effective: float
+    frames: int
 
 
 class Gradient(NamedTuple):
@@ -54,12 +66,15 @@ class Gradient(NamedTuple):
         Covariance of the slope, from the finite number of frames of both.
     effective : float
         The least effective sample size of all systems, as a part of their frames.
+    frames : int
+        The least number of frames of an ensemble.
     """
 
     slope: FloatArray
     curvature: FloatArray
     noise: FloatArray
     effective: float
+    frames: int
 
 
 def average(samples: Sequence[Sample], parameters: FloatArray, beta: float, least: float) -> Average:
@@ -87,14 +102,15 @@ def average(samples: Sequence[Sample], parameters: FloatArray, beta: float, leas
         covariance += share * (away * weights[:, None]).T @ away
         own = phi - weights @ phi
         noise += share**2 * _noise(own * weights[:, None], [len(run) for run in sample.runs])
-    return Average(np.asarray(mean), covariance, noise, max(parts))
+    return Average(np.asarray(mean), covariance, noise, max(parts), sum(len(phi) for _, phi, _, _ in chosen))
 
 
 def plain_average(runs: Sequence[FloatArray]) -> Average:
     """Averages over frames as they are."""
     phi = np.concatenate(list(runs))
     away = phi - phi.mean(0)
-    return Average(phi.mean(0), away.T @ away / len(phi), _noise(away / len(phi), [len(run) for run in runs]), 1.0)
+    noise = _noise(away / len(phi), [len(run) for run in runs])
+    return Average(phi.mean(0), away.T @ away / len(phi), noise, 1.0, len(phi))
 
 
 def _noise(shares: FloatArray, lengths: Sequence[int]) -> FloatArray:
@@ -119,14 +135,14 @@ def gradient(
     """Of the sum of the relative entropies of several systems; arguments are one of each, as of `average`."""
     number = len(parameters)
     slope, curvature, noise = np.zeros(number), np.zeros((number, number)), np.zeros((number, number))
-    effective = np.inf
+    effective, frames = np.inf, min(each.frames for each in references)
     for reference, ours, beta in zip(references, samples, betas, strict=True):
         beads = average(ours, parameters, beta, least)
         slope += beta * (reference.mean - beads.mean)
         curvature += beta**2 * beads.covariance
         noise += beta**2 * (reference.noise + beads.noise)
-        effective = min(effective, beads.effective)
-    return Gradient(slope, curvature, noise, float(effective))
+        effective, frames = min(effective, beads.effective), min(frames, beads.frames)
+    return Gradient(slope, curvature, noise, float(effective), frames)
 
 
 class Step(NamedTuple):
@@ -151,9 +167,9 @@ class Step(NamedTuple):
 
 
 def newton_step(found: Gradient, scales: FloatArray) -> Step:
-    """Towards the minimum; parameters of which the frames say less than their scale remain where they are."""
-    # In units of the scales; the unit matrix is a normal distribution of the change, as wide as the scales.
-    curvature = scales[:, None] * found.curvature * scales + np.eye(len(scales))
+    """Towards the minimum; parameters of which all frames together say nothing remain where they are."""
+    # In units of the scales. Before there are frames, a change is distributed normally, as wide as the scales.
+    curvature = scales[:, None] * found.curvature * scales + np.eye(len(scales)) / found.frames
     inverse = np.linalg.inv(curvature)
     slope, noise = scales * found.slope, scales[:, None] * found.noise * scales
     change = -inverse @ slope

@@ -17,7 +17,7 @@ from scipy.interpolate import CubicSpline
 
 from openmmcg._openmmcg import neighbor_pairs
 from openmmcg.frames import Frames
-from openmmcg.geometry.internal_coordinates import angles, bonded_terms, dihedrals, distances
+from openmmcg.geometry.internal_coordinates import BondedTerms, angles, bonded_terms, dihedrals, distances
 from openmmcg.geometry.minimum_image import check_boxes, minimum_image
 from openmmcg.potentials import (
     CosineAngles,
@@ -106,15 +106,25 @@ def linear_terms(prior: Prior, thermal: float) -> LinearTerms:
     raise ValueError(f"the parameters of {prior!r} cannot be fitted by relative entropy; those of {known} can")
 
 
-def sums(source: Frames, terms: Sequence[LinearTerms]) -> FloatArray:
-    """φ of every frame, summed over all bonds, angles, dihedrals or pairs, ``[frames, parameters]``."""
-    parts = [_pair_sums(source, each) if each.kind == "pairs" else _bonded_sums(source, each) for each in terms]
+def sums(source: Frames, terms: Sequence[LinearTerms], bonds: NDArray[np.int64]) -> FloatArray:
+    """φ of every frame, summed over all bonds, angles, dihedrals or pairs, ``[frames, parameters]``.
+
+    Parameters
+    ----------
+    source
+        Frames of the reference or of a simulation, whose file knows no bonds.
+    terms
+        Priors.
+    bonds
+        Pairs of bonded beads, ``[bonds, 2]``.
+    """
+    bonded = bonded_terms(bonds.tolist())
+    parts = [(_pair_sums if each.kind == "pairs" else _bonded_sums)(source, each, bonded) for each in terms]
     return np.concatenate(parts, axis=1)
 
 
-def _pair_sums(source: Frames, terms: LinearTerms) -> FloatArray:
+def _pair_sums(source: Frames, terms: LinearTerms, bonded: BondedTerms) -> FloatArray:
     types, beads = source.types, len(source.types)
-    bonded = bonded_terms(source.bonds.tolist())
     excluded = np.array([path[0] * beads + path[-1] for path in (*bonded.bonds, *bonded.angles)], np.int64)
     kinds = {each: number for number, each in enumerate(terms.columns)}
     number_of = np.full((max(types) + 1, max(types) + 1), -1)
@@ -145,8 +155,8 @@ def _pair_sums(source: Frames, terms: LinearTerms) -> FloatArray:
     return result
 
 
-def _bonded_sums(source: Frames, terms: LinearTerms) -> FloatArray:
-    paths = getattr(bonded_terms(source.bonds.tolist()), terms.kind)
+def _bonded_sums(source: Frames, terms: LinearTerms, bonded: BondedTerms) -> FloatArray:
+    paths = getattr(bonded, terms.kind)
     by_types: dict[Types, list[Types]] = {}
     for path in paths:
         key = tuple(int(source.types[bead]) for bead in path)
@@ -352,6 +362,7 @@ def _harmonic(prior: HarmonicBonds | HarmonicAngles | CosineAngles, thermal: flo
     begin = {each: prior.terms[each][0] for each in kinds}
     constants = np.array([prior.terms[each][1] for each in kinds])
     of_cosines = isinstance(prior, CosineAngles)
+    largest = np.pi if isinstance(prior, HarmonicAngles) else np.inf
 
     def basis(each: Types, x: FloatArray) -> FloatArray:
         away = (np.cos(x) if of_cosines else x) - begin[each]
@@ -361,7 +372,10 @@ def _harmonic(prior: HarmonicBonds | HarmonicAngles | CosineAngles, thermal: flo
         if not (values[::2] > 0).all():
             raise ValueError("a force constant is not positive")
         rows = zip(kinds, values.reshape(-1, 2), strict=True)
-        return {each: Harmonic(float(begin[each] - b / (2 * a)), float(2 * a)) for each, (a, b) in rows}
+        found = {each: Harmonic(float(begin[each] - b / (2 * a)), float(2 * a)) for each, (a, b) in rows}
+        if not (of_cosines or all(0 < center < largest for center, _ in found.values())):
+            raise ValueError("a centre is where no coordinate can be")
+        return found
 
     def make(values: FloatArray) -> Any:
         return type(prior)(parameters(values))
@@ -377,9 +391,9 @@ def _harmonic(prior: HarmonicBonds | HarmonicAngles | CosineAngles, thermal: flo
     start = np.stack([constants / 2, np.zeros(len(kinds))], axis=1).ravel()
 
     def scales(values: FloatArray) -> FloatArray:
-        # A slope that moves the centre by two standard deviations.
+        # Half of a force constant, and a slope that moves the centre by two standard deviations.
         halves = np.abs(values[::2])
-        return np.stack([halves, 2 * np.sqrt(2 * thermal * halves)], axis=1).ravel()
+        return np.stack([halves / 2, 2 * np.sqrt(2 * thermal * halves)], axis=1).ravel()
 
     return LinearTerms(kind, labels, start, scales, _columns(kinds, 2), basis, make, describe)
 

@@ -245,7 +245,7 @@ class _Minimisation:
         self._betas = [1 / system.thermal for system in systems]
         self._ends = np.cumsum([len(each.start) for each in terms])[:-1]
         self._references: list[Average] = [
-            plain_average([sums(source, terms) for source in system.sources]) for system in systems
+            plain_average([sums(source, terms, system.bonds) for source in system.sources]) for system in systems
         ]
         labels = [label for each in terms for label in each.labels]
         silent = [
@@ -389,7 +389,7 @@ class _Minimisation:
                 outcome = system.simulate(potential, path, replicas, self._settings.settings, **self._options)
                 with ExitStack() as stack:
                     runs = [stack.enter_context(Frames(replica.path)) for replica in outcome.replicas]
-                    drawn.append([sums(run, self._terms) for run in runs])
+                    drawn.append([sums(run, self._terms, system.bonds) for run in runs])
         except UnstableSimulationError:
             drawn = []
         arrays = {f"system_{index}_run_{run}": phi for index, runs in enumerate(drawn) for run, phi in enumerate(runs)}

@@ -25,8 +25,8 @@ def run(*command, cwd):
     return done.stdout
 
 
-def code_blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def code_blocks(language, text=README):
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -227,6 +227,26 @@ def test_the_roofline_tells_of_every_kernel(tmp_path):
     rows = json.loads((tmp_path / "r.json").read_text())["rows"]
     assert {row["network"] for row in rows} == {"schnet", "painn"}
     assert all(row["kernel"] in output and row["ms"] > 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_the_page_about_dynamics_does_what_it_says(tmp_path):
+    page = (ROOT / "docs" / "dynamics.md").read_text()
+    (tmp_path / "page.py").write_text("\n".join(code_blocks("python", page)))
+    printed = run("page.py", cwd=tmp_path)
+    sigma = float(re.search(r"sigma 0-0 \(nm\): ([\d.]+)", printed)[1])
+    assert sigma == pytest.approx(0.3405, rel=0.02)
+    assert re.search(r"without images [\d.]+ 1e-5 cm2/s", printed)
+    assert (tmp_path / "argon.pt").exists()
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_landscapes_tells_good_time_steps_from_bad_ones(tmp_path):
+    benchmark = ROOT / "benchmarks" / "landscape_drift.py"
+    run(benchmark, "--amplitudes", 0.05, "--wavenumbers", 1000, "--json", tmp_path / "a.json", cwd=tmp_path)
+    rows = json.loads((tmp_path / "a.json").read_text())["rows"]
+    assert all(abs(row["drift (K/ps)"]) < 0.2 for row in rows if row["step / longest"] < 1)
+    assert abs(rows[-1]["drift (K/ps)"]) > 0.5
 
 
 @pytest.mark.slow

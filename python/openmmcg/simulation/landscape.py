@@ -17,8 +17,8 @@ from openmmcg.geometry.minimum_image import minimum_image
 AMPLITUDE = "high_frequency_amplitude"
 WAVENUMBER = "high_frequency_wavenumber"
 
-# Radians of its vibration per step. At 0.27 a liquid at constant energy drifts by 0.01 K/ps, at 0.38 by 0.03, at 0.53
-# by 3 (benchmarks/landscape_drift.py).
+# Radians of its vibration per step. Below, a liquid at constant energy drifts by at most 0.06 K/ps, and by 0.5 and more
+# at 1.5 times as much (benchmarks/landscape_drift.py).
 _LONGEST = 0.35
 
 

@@ -7,7 +7,7 @@ import openmm
 import pytest
 
 from openmmcg.fitting import RelativeEntropy
-from openmmcg.fitting.relative_entropy.estimates import Sample, average, gradient, newton_step, plain_average
+from openmmcg.fitting.relative_entropy.estimates import Gradient, Sample, average, gradient, newton_step, plain_average
 from openmmcg.fitting.relative_entropy.figures import convergence
 from openmmcg.fitting.relative_entropy.linear_terms import linear_terms, sums
 from openmmcg.frames import Frames, FrameWriter
@@ -146,7 +146,7 @@ def test_reweighted_averages_and_curvatures_are_those_of_a_normal_distribution()
 
     reference = plain_average(sampled(2.1, 0.1).runs)
     at = gradient([reference], [[sampled(2.08, 0.2)]], np.array([2.08, 0.2]), [beta], 0.3)
-    step = newton_step(at, np.array([2.0, 2.0]))
+    step = newton_step(at, np.array([2.0, 2.0]), np.eye(2))
     # Newton's step in a convex function leads most of the way from so near.
     np.testing.assert_allclose(np.array([2.08, 0.2]) + step.change, [2.1, 0.1], atol=0.02)
     assert step.gain > 10 * step.noise
@@ -158,7 +158,7 @@ def test_the_noise_of_a_gradient_is_its_spread_over_many_samples():
     for _ in range(300):
         runs = [[random.normal(size=(200, 2)) for _ in range(2)] for _ in range(2)]
         found = gradient([plain_average(runs[0])], [[Sample(np.zeros(2), runs[1])]], np.zeros(2), [1.0], 0.3)
-        step = newton_step(found, np.full(2, 1e3))
+        step = newton_step(found, np.full(2, 1e3), np.eye(2))
         slopes.append(found.slope)
         noises.append(found.noise)
         gains.append(step.gain)
@@ -356,3 +356,13 @@ def test_a_start_that_explodes_is_an_error_and_a_later_one_is_taken_back(harmoni
     third = np.load(tmp_path / "b" / "iteration_2.npz")["parameters"]
     np.testing.assert_allclose(third, (first + second) / 2)
     assert result.converged
+
+
+def test_places_of_a_table_that_nobody_visited_go_on_with_the_slope_beside():
+    terms = linear_terms(TabulatedPairs({(0, 0): np.linspace(9, 0, 10).tolist()}, 0.9), 2.5)
+    information, slope = np.zeros(9), np.zeros(9)
+    information[3:], slope[3:] = 1.0, -np.array([0.5, 0.3, 0.2, 0.1, 0.0, 0.0])
+    found = Gradient(slope, np.diag(information), np.zeros((9, 9)), 1.0, 10_000)
+    change = newton_step(found, terms.scales(terms.start), terms.stiffness).change
+    np.testing.assert_allclose(change[3:], -slope[3:], atol=1e-3)
+    np.testing.assert_allclose(change[:3], [1.1, 0.9, 0.7], atol=0.01)

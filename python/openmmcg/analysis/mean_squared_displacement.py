@@ -64,7 +64,8 @@ class Diffusion(NamedTuple):
         if not (0 < temperature < np.inf and 0 < viscosity < np.inf):
             raise ValueError(f"temperature and viscosity must be positive, got {temperature} K and {viscosity} Pa s")
         share = 2.837297 * GAS_CONSTANT * temperature
-        return self._replace(constant=self.constant + share / (6 * np.pi * viscosity * _PASCAL_SECOND * vectors[0, 0]))
+        shift = share / (6 * np.pi * viscosity * _PASCAL_SECOND * vectors[0, 0])
+        return self._replace(constant=float(self.constant + shift))
 
 
 @dataclass(frozen=True)

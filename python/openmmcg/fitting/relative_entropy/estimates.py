@@ -151,7 +151,7 @@ class Step(NamedTuple):
     Attributes
     ----------
     change : array [parameters]
-        Limited to each parameter's scale.
+        Limited to the scales of those parameters that frames say something of.
     gain : float
         What the whole step lowers the relative entropy by, to second order, in k_B.
     noise : float
@@ -166,13 +166,24 @@ class Step(NamedTuple):
     covariance: FloatArray
 
 
-def newton_step(found: Gradient, scales: FloatArray) -> Step:
-    """Towards the minimum; parameters of which all frames together say nothing remain where they are."""
-    # In units of the scales. Before there are frames, a change is distributed normally, as wide as the scales.
-    curvature = scales[:, None] * found.curvature * scales + np.eye(len(scales)) / found.frames
-    inverse = np.linalg.inv(curvature)
+def newton_step(found: Gradient, scales: FloatArray, stiffness: FloatArray) -> Step:
+    """Towards the minimum.
+
+    Parameters
+    ----------
+    found
+        The gradient.
+    scales
+        Of each parameter, to which its change is limited.
+    stiffness
+        Inverse covariance of the change, in units of the scales, before there are frames: it counts as much as one
+        frame, so that it decides about parameters of which frames say nothing, and about no others.
+    """
+    information = scales[:, None] * found.curvature * scales
+    inverse = np.linalg.inv(information + stiffness / found.frames)
     slope, noise = scales * found.slope, scales[:, None] * found.noise * scales
     change = -inverse @ slope
     covariance = scales[:, None] * (inverse @ noise @ inverse) * scales
-    limited = change * min(1.0, 1.0 / max(np.abs(change).max(), 1e-300))
+    known = np.diag(information) > 1 / found.frames
+    limited = change * min(1.0, 1.0 / max(np.abs(change[known]).max(initial=0.0), 1e-300))
     return Step(scales * limited, float(-slope @ change / 2), float(np.trace(inverse @ noise) / 2), covariance)

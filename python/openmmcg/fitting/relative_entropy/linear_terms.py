@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
+from scipy.linalg import block_diag
 
 from openmmcg._openmmcg import neighbor_pairs
 from openmmcg.frames import Frames
@@ -68,6 +69,9 @@ class LinearTerms:
         Numbers by name, as people know them, of parameters λ.
     cutoff : float
         Of pairs, nm.
+    stiffness : array [parameters, parameters], optional
+        Inverse covariance of a change of the parameters, in units of the scales, before anything is known; by default
+        that of independent ones. Energies of a table bend little: where nobody was, they go on with the slope beside.
     fading : bool
         Whether the energies are those of a `TabulatedBondedForce` of dihedrals, which fade near straight angles.
     """
@@ -81,6 +85,7 @@ class LinearTerms:
     make: Callable[[FloatArray], Prior]
     describe: Callable[[FloatArray], dict[str, float]]
     cutoff: float = 0.0
+    stiffness: FloatArray | None = None
     fading: bool = False
 
 
@@ -281,14 +286,23 @@ def _tabulated_pairs(prior: TabulatedPairs, thermal: float) -> LinearTerms:
 
     labels = [f"u {each} at {1e1 * r:.2f} Å" for each in kinds for r in knots[:-1]]
     start = energies[:, :-1].ravel()
+    columns, stiffness = _columns(kinds, width), block_diag(*[_bending(width)] * len(kinds))
     return LinearTerms(
-        "pairs", labels, start, _energies(thermal), _columns(kinds, width), basis, make, _by(labels), prior.cutoff
+        "pairs", labels, start, _energies(thermal), columns, basis, make, _by(labels), prior.cutoff, stiffness
     )
 
 
 def _energies(thermal: float) -> Callable[[FloatArray], FloatArray]:
     """Scales of parameters that are energies."""
     return lambda values: np.full(len(values), 2 * thermal)
+
+
+def _bending(number: int, periodic: bool = False) -> FloatArray:
+    """Second differences squared, and next to nothing against a change as a whole, ``[number, number]``."""
+    identity = np.eye(number)
+    rows = np.roll(identity, 1, 0) - 2 * identity + np.roll(identity, -1, 0)
+    second = rows if periodic else rows[1:-1]
+    return second.T @ second + 1e-6 * identity
 
 
 def _by(labels: Sequence[str]) -> Callable[[FloatArray], dict[str, float]]:
@@ -322,7 +336,10 @@ def _tabulated(prior: TabulatedBonds | TabulatedAngles, thermal: float) -> Linea
         f"u {each} at {x:.4g}" for each, (a, b, e) in zip(kinds, tables, strict=True) for x in np.linspace(a, b, len(e))
     ]
     flat = np.concatenate([np.asarray(energies, float) for _, _, energies in tables])
-    return LinearTerms(prior.what, labels, flat, _energies(thermal), columns, basis, make, _by(labels))
+    stiffness = block_diag(*map(_bending, sizes))
+    return LinearTerms(
+        prior.what, labels, flat, _energies(thermal), columns, basis, make, _by(labels), stiffness=stiffness
+    )
 
 
 def _tabulated_dihedrals(prior: TabulatedDihedrals, thermal: float) -> LinearTerms:
@@ -353,7 +370,10 @@ def _tabulated_dihedrals(prior: TabulatedDihedrals, thermal: float) -> LinearTer
         for x in np.linspace(-np.pi, np.pi, len(row), endpoint=False)
     ]
     flat = np.concatenate(rows)
-    return LinearTerms("dihedrals", labels, flat, _energies(thermal), columns, basis, make, _by(labels), fading=True)
+    stiffness = block_diag(*[_bending(len(row), periodic=True) for row in rows])
+    return LinearTerms(
+        "dihedrals", labels, flat, _energies(thermal), columns, basis, make, _by(labels), 0.0, stiffness, fading=True
+    )
 
 
 def _harmonic(prior: HarmonicBonds | HarmonicAngles | CosineAngles, thermal: float) -> LinearTerms:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import block_diag
 
 from openmmcg.fitting.reference_frames import ReferenceFrames, content, default_replicas, select
 from openmmcg.fitting.relative_entropy.estimates import (
@@ -247,6 +248,9 @@ class _Minimisation:
         self._references: list[Average] = [
             plain_average([sums(source, terms, system.bonds) for source in system.sources]) for system in systems
         ]
+        self._stiffness = block_diag(
+            *[np.eye(len(each.start)) if each.stiffness is None else each.stiffness for each in terms]
+        )
         labels = [label for each in terms for label in each.labels]
         silent = [
             label
@@ -288,7 +292,7 @@ class _Minimisation:
             for ours, runs in zip(samples, drawn, strict=True):
                 ours.append(Sample(parameters, runs))
             found = self._gradient(samples, parameters)
-            step = newton_step(found, self._scales(parameters))
+            step = self._step(found, parameters)
             following, effective = self._follow(samples, parameters, found, step, last)
             rows.append((step, effective, parameters))
             if self._options["progress"]:
@@ -324,7 +328,7 @@ class _Minimisation:
             found = self._gradient(samples, parameters)
             if found.effective < self._settings.effective:
                 break
-            step = newton_step(found, self._scales(parameters))
+            step = self._step(found, parameters)
             if step.gain <= _NOTHING * step.noise:
                 break
             change = step.change
@@ -341,9 +345,9 @@ class _Minimisation:
                 return parameters + change
         return parameters
 
-    def _scales(self, parameters: FloatArray) -> FloatArray:
+    def _step(self, found: Gradient, parameters: FloatArray) -> Step:
         parts = zip(self._terms, np.split(parameters, self._ends), strict=True)
-        return np.concatenate([each.scales(part) for each, part in parts])
+        return newton_step(found, np.concatenate([each.scales(part) for each, part in parts]), self._stiffness)
 
     def _priors(self, parameters: FloatArray) -> list[Prior]:
         return [each.make(part) for each, part in zip(self._terms, np.split(parameters, self._ends), strict=True)]
@@ -399,7 +403,7 @@ class _Minimisation:
     def _result(
         self, parameters: FloatArray, samples: list[list[Sample]], rows: list[tuple[Step, float, FloatArray]]
     ) -> RelativeEntropyResult:
-        covariance = newton_step(self._gradient(samples, parameters), self._scales(parameters)).covariance
+        covariance = self._step(self._gradient(samples, parameters), parameters).covariance
         numbers = with_errors(self._describe, parameters, covariance)
         settings = self._settings.settings
         of_one = round(1.2 * settings["duration"] / settings["time_step"])

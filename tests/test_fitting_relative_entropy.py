@@ -305,6 +305,7 @@ def test_a_potential_that_acts_as_well_remains_as_it_is(tmp_path):
         ({"tolerance": 0.0}, "tolerance must be positive"),
         ({"effective": 1.0}, "between 0 and 1"),
         ({"duration": 0.3}, "four intervals or more"),
+        ({"duration": 1.1}, "must be a whole number of times"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(change, message):
@@ -329,6 +330,11 @@ def test_priors_that_cannot_be_fitted_and_frames_that_do_not_fit_are_refused(cha
     other = CGPotential(None, [("C", 12.0)], priors=[LennardJones([[1e-6]])])
     with pytest.raises(ValueError, match="has the bead types"):
         RelativeEntropy([bonds], other).fit(harmonic_chain, tmp_path / "e", **QUIET)
+    with pytest.raises(ValueError, match="no files"):
+        RelativeEntropy([bonds]).fit([], tmp_path / "f", **QUIET)
+    with pytest.raises(ValueError, match="nothing in the frames .* depends on C12 0-0"):
+        near = LennardJones([[1e-6] * 2] * 2, None, 0.1)
+        RelativeEntropy([bonds, near], replicas=2).fit(chain, tmp_path / "f", **QUIET)
     with pytest.raises(FileNotFoundError):
         RelativeEntropy([bonds]).fit(tmp_path / "none.h5md", tmp_path / "f", **QUIET)
 

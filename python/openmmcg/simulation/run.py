@@ -78,7 +78,8 @@ def run(
     equilibration : float
         ps before, which leave no frames.
     time_step : float
-        ps
+        ps; a warning says where it is too long for a landscape of high frequency, see
+        `openmmcg.simulation.landscape.longest_time_step`.
     ensemble : "NVT", "NVE" or "overdamped"
         With the Langevin thermostat of OpenMM's LangevinMiddleIntegrator (Zhang et al., J. Phys. Chem. A 123,
         6056 (2019)), whose positions are distributed as those of BAOAB; with its VerletIntegrator, at constant energy;

@@ -23,6 +23,7 @@ from openmmcg.fitting.reference_frames import content, default_replicas, select
 from openmmcg.frames import Frames
 from openmmcg.potentials import CGPotential
 from openmmcg.progress import tqdm
+from openmmcg.simulation.dynamics import whole_number
 from openmmcg.state import claim, replacing, write_json
 
 
@@ -143,6 +144,8 @@ class BoltzmannInversion:
                 "interval and time step must be positive, and the duration two intervals or more, since noise is known "
                 f"from the differences of frames; got {interval}, {time_step} and {duration} ps"
             )
+        whole_number(interval, time_step, "interval", "time_step")
+        whole_number(duration, interval, "duration", "interval")
         self.potential = potential
         self.coordinates = None if coordinates is None else [kind for kind in KINDS if kind in coordinates]
         # That of a potential of priors alone is 0.
@@ -205,6 +208,8 @@ class BoltzmannInversion:
             A simulation left all bounds; a smaller time step or damping helps.
         """
         files = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+        if not files:
+            raise ValueError("there are no files of mapped frames; give at least one")
         with ExitStack() as stack:
             sources = [select(stack.enter_context(Frames(file)), frames) for file in files]
             reference = ReferenceDistributions(

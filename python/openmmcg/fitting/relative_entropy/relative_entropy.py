@@ -32,6 +32,7 @@ from openmmcg.potentials import CGPotential
 from openmmcg.potentials.priors import Prior, to_xml
 from openmmcg.progress import tqdm
 from openmmcg.simulation import UnstableSimulationError
+from openmmcg.simulation.dynamics import whole_number
 from openmmcg.state import claim, replacing, write_json
 
 FloatArray = NDArray[np.float64]
@@ -48,8 +49,8 @@ class RelativeEntropy:
     The relative entropy :math:`S = \beta\langle U\rangle_{ref} + \ln Z` (without what does not depend on U) is
     least where the beads are most likely to take the positions of the mapped frames (Shell, J. Chem. Phys. 129, 144108
     (2008)). No forces are needed. Its gradient is :math:`\beta(\langle\partial U/\partial\lambda\rangle_{ref} -
-    \langle\partial U/\partial\lambda\rangle)` (Chaimovich and Shell, J. Chem. Phys. 134, 094112 (2011), equations
-    9 to 13). Parameters are chosen in which all energies are linear, so S is convex, has one minimum, and the
+    \langle\partial U/\partial\lambda\rangle)` (Chaimovich and Shell, J. Chem. Phys. 134, 094112 (2011)).
+    Parameters are chosen in which all energies are linear, so S is convex, has one minimum, and the
     covariance of the derivatives is its curvature. Newton's steps are limited to the size of each parameter; one
     that leads too far is taken back as far as the gradients at both ends say. As long as the frames of all simulations
     so far, weighted, are worth enough independent ones, steps need no new simulation.
@@ -131,6 +132,8 @@ class RelativeEntropy:
                 "interval and time step must be positive, and the duration four intervals or more, since noise is "
                 f"known from the differences of frames; got {interval}, {time_step} and {duration} ps"
             )
+        whole_number(interval, time_step, "interval", "time_step")
+        whole_number(duration, interval, "duration", "interval")
         for prior in priors:
             linear_terms(prior, 1.0)
         self.priors, self.potential = list(priors), potential
@@ -189,6 +192,8 @@ class RelativeEntropy:
             The first simulation left all bounds: begin with other parameters, or a smaller time step.
         """
         files = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+        if not files:
+            raise ValueError("there are no files of mapped frames; give at least one")
         with ExitStack() as stack:
             sources = [select(stack.enter_context(Frames(file)), frames) for file in files]
             systems = [ReferenceFrames(group) for group in _group(sources)]
@@ -251,21 +256,15 @@ class _Minimisation:
         self._stiffness = block_diag(
             *[np.eye(len(each.start)) if each.stiffness is None else each.stiffness for each in terms]
         )
-        labels = [label for each in terms for label in each.labels]
-        silent = [
-            label
-            for label, *means in zip(labels, *(each.mean for each in self._references), strict=True)
-            if not np.any(means)
-        ]
-        # Of a table, places without samples are usual; they remain as they are.
-        if len(silent) == len(labels) or any(
-            each.kind != "pairs" and not np.any([r.mean[part] for r in self._references])
-            for each, part in zip(terms, np.split(np.arange(len(labels)), self._ends), strict=True)
+        for each, *means in zip(
+            terms, *(np.split(reference.mean, self._ends) for reference in self._references), strict=True
         ):
-            raise ValueError(
-                f"nothing in the frames of {systems[0].sources[0].path} depends on {', '.join(silent[:4])}; give "
-                "priors of types, bonds and angles that are there"
-            )
+            # Of a table, places without samples are usual.
+            if not np.any(means):
+                raise ValueError(
+                    f"nothing in the frames of {systems[0].sources[0].path} depends on {', '.join(each.labels[:4])}; "
+                    "give priors of types, bonds, angles and distances that are there"
+                )
 
     def go(self) -> RelativeEntropyResult:
         settings = self._settings

@@ -86,6 +86,10 @@ def with_errors(
     for length, axis in zip(lengths, axes.T, strict=True):
         step = 1e-3 * np.sqrt(max(length, 0.0)) * axis
         if np.any(step):
-            for name, value in describe(parameters + step).items():
+            try:
+                moved = describe(parameters + step)
+            except ValueError:  # beyond the last prior there is
+                moved = dict.fromkeys(values, np.nan)
+            for name, value in moved.items():
                 variances[name] += ((value - values[name]) * 1e3) ** 2
     return {name: (value, float(np.sqrt(variances[name]))) for name, value in values.items()}

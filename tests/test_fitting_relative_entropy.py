@@ -297,6 +297,19 @@ def test_a_potential_that_acts_as_well_remains_as_it_is(tmp_path):
     assert len(result.potential.priors) == 2
 
 
+def test_numbers_of_several_priors_keep_names_of_their_own(chain, tmp_path):
+    priors = [
+        HarmonicBonds({(0, 1): (0.15, 4e4), (1, 1): (0.15, 4e4)}),
+        Repulsion([[0.2] * 2] * 2, 8.0, 0.5),
+        LennardJones([[1e-7] * 2] * 2, [[1e-4] * 2] * 2, 0.6),
+    ]
+    fit = RelativeEntropy(priors, iterations=0, replicas=2, duration=0.4, interval=0.1, time_step=0.001, friction=20.0)
+    result = fit.fit(chain, tmp_path, platform="Reference", **QUIET)
+    names = list(result.parameters)
+    assert "sigma 0-1 (nm) of prior 1" in names and "sigma 0-1 (nm) of prior 2" in names
+    assert result.values.shape == (1, len(names))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -330,6 +343,10 @@ def test_priors_that_cannot_be_fitted_and_frames_that_do_not_fit_are_refused(cha
     other = CGPotential(None, [("C", 12.0)], priors=[LennardJones([[1e-6]])])
     with pytest.raises(ValueError, match="has the bead types"):
         RelativeEntropy([bonds], other).fit(harmonic_chain, tmp_path / "e", **QUIET)
+    with pytest.raises(ValueError, match="knows 1 bead types, .* has 2"):
+        RelativeEntropy([LennardJones([[1e-6]])], replicas=2).fit(chain, tmp_path / "f", **QUIET)
+    with pytest.raises(ValueError, match="a LennardJones cannot be fitted from where it is: C12 is not positive"):
+        RelativeEntropy([LennardJones([[0.0]])])
     with pytest.raises(ValueError, match="no files"):
         RelativeEntropy([bonds]).fit([], tmp_path / "f", **QUIET)
     with pytest.raises(ValueError, match="nothing in the frames .* depends on C12 0-0"):

@@ -11,8 +11,9 @@ import openmm
 Ensemble = Literal["NVT", "NVE", "overdamped"]
 Thermostat = Literal["Langevin", "Nose-Hoover"]
 
-# The chain of Martyna, Klein and Tuckerman, and how its motion is integrated: OpenMM's defaults.
-_CHAIN = {"chainLength": 3, "numMTS": 3, "numYoshidaSuzuki": 7}
+# The length of a chain of Martyna, Klein and Tuckerman, and how its motion is integrated (steps of a multiple time step
+# scheme, terms of Yoshida and Suzuki): OpenMM's defaults.
+_CHAIN = (3, 3, 7)
 
 
 @dataclass(frozen=True)
@@ -92,12 +93,10 @@ class Dynamics:
     def _nose_hoover(self, particles: int, replicas: int) -> openmm.NoseHooverIntegrator:
         integrator = openmm.NoseHooverIntegrator(self.time_step)
         for replica in range(replicas):
-            members = range(replica * particles, (replica + 1) * particles)
-            # Of relative motion there is none: that is for Drude pairs.
-            relative = {"relativeTemperature": self.temperature, "relativeCollisionFrequency": self.friction}
-            integrator.addSubsystemThermostat(
-                list(members), [], self.temperature, self.friction, *relative.values(), *_CHAIN.values()
-            )
+            members = list(range(replica * particles, (replica + 1) * particles))
+            bath = (self.temperature, self.friction)
+            # The second bath is for the relative motion of pairs, of which there are none.
+            integrator.addSubsystemThermostat(members, [], *bath, *bath, *_CHAIN)
         return integrator
 
 

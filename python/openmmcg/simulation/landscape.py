@@ -9,9 +9,9 @@ import numpy as np
 import openmm
 from numpy.typing import ArrayLike
 
-from openmmcg._openmmcg import is_pair_force, neighbor_pairs
+from openmmcg._openmmcg import is_pair_force
 from openmmcg.forces.pair_force import PairForce
-from openmmcg.geometry.minimum_image import minimum_image
+from openmmcg.geometry.pairs import pairs_apart
 
 # Parameters of a Context.
 AMPLITUDE = "high_frequency_amplitude"
@@ -77,16 +77,10 @@ def _longest_step(
     }
     number = len(positions)
     vectors = None if box is None else np.asarray(box, float)
-    rows, columns = neighbor_pairs(positions, vectors, force.getCutoffDistance()._value)
-    excluded = [force.getExclusionParticles(index) for index in range(force.getNumExclusions())]
-    apart = ~np.isin(
-        np.minimum(rows, columns) * number + np.maximum(rows, columns),
-        [min(pair) * number + max(pair) for pair in excluded],
-    )
-    rows, columns = rows[apart], columns[apart]
-    if not len(rows) or not parameters[AMPLITUDE]:
+    if not parameters[AMPLITUDE]:
         return None
-    distances = np.linalg.norm(minimum_image(positions[columns] - positions[rows], vectors), axis=1)
+    excluded = [force.getExclusionParticles(index) for index in range(force.getNumExclusions())]
+    rows, columns, distances = pairs_apart(positions, vectors, force.getCutoffDistance()._value, excluded)
     masses = np.array([system.getParticleMass(index)._value for index in range(number)])
     with np.errstate(divide="ignore"):
         # What has no mass does not vibrate.

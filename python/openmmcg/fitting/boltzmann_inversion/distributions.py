@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array, issparse
 
-from openmmcg._openmmcg import neighbor_pairs
 from openmmcg.frames import Frames
 from openmmcg.geometry.internal_coordinates import RIGID, angles, bonded_terms, dihedrals, distances
-from openmmcg.geometry.minimum_image import check_boxes, minimum_image
+from openmmcg.geometry.minimum_image import check_boxes
+from openmmcg.geometry.pairs import pairs_apart
 from openmmcg.progress import tqdm
 
 FloatArray = NDArray[np.float64]
@@ -303,14 +303,9 @@ def _count_pairs(
     source: Frames, frame: int, coordinates: dict[int, Coordinate], result: list[NDArray[np.int64]]
 ) -> None:
     some = next(iter(coordinates.values()))
-    types, beads = source.types, len(source.types)
-    positions = np.asarray(source.positions[frame], float)
+    types, positions = source.types, np.asarray(source.positions[frame], float)
     box = None if source.boxes is None else check_boxes(source.boxes[frame], 1)[0]
-    rows, columns = neighbor_pairs(positions, box, some.edges[-1])
-    excluded = np.array([path[0] * beads + path[-1] for path in some.terms], np.int64)
-    apart = ~np.isin(np.minimum(rows, columns) * beads + np.maximum(rows, columns), excluded)
-    rows, columns = rows[apart], columns[apart]
-    lengths = np.linalg.norm(minimum_image(positions[columns] - positions[rows], box), axis=1)
+    rows, columns, lengths = pairs_apart(positions, box, some.edges[-1], some.terms)
     for index, coordinate in coordinates.items():
         first, second = coordinate.types
         ours = ((types[rows] == first) & (types[columns] == second)) | (

@@ -1,6 +1,6 @@
 r"""Priors as linear functions of their parameters, U(x; λ) = Σ λ_k φ_k(x).
 
-Every prior that is fitted here is one, if its parameters are chosen well: a harmonic bond in k/2 and −k r₀, a
+Every prior that is fitted here is one, if its parameters are chosen well: a harmonic bond in k/2 and a slope, a
 repulsion in σ^c, a table in its energies, whose natural cubic spline is a sum of one spline for each. Then the
 derivatives of the energy are the φ, which do not depend on λ, and the relative entropy is convex in λ.
 """
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 from scipy.linalg import block_diag
 
-from openmmcg._openmmcg import neighbor_pairs
 from openmmcg.frames import Frames
 from openmmcg.geometry.internal_coordinates import BondedTerms, angles, bonded_terms, dihedrals, distances
-from openmmcg.geometry.minimum_image import check_boxes, minimum_image
+from openmmcg.geometry.minimum_image import check_boxes
+from openmmcg.geometry.pairs import pairs_apart
 from openmmcg.potentials import (
     CosineAngles,
     HarmonicAngles,
@@ -102,11 +102,16 @@ def linear_terms(prior: Prior, thermal: float) -> LinearTerms:
     Raises
     ------
     ValueError
-        It is a prior whose parameters cannot be fitted.
+        It is a prior whose parameters cannot be fitted, or not from where they are.
     """
     for kind, convert in _CONVERTERS.items():
         if isinstance(prior, kind):
-            return convert(prior, thermal)
+            terms = convert(prior, thermal)
+            try:
+                terms.make(terms.start)
+            except ValueError as error:
+                raise ValueError(f"a {kind.__name__} cannot be fitted from where it is: {error}") from None
+            return terms
     known = ", ".join(kind.__name__ for kind in _CONVERTERS)
     raise ValueError(f"the parameters of {prior!r} cannot be fitted by relative entropy; those of {known} can")
 
@@ -129,8 +134,7 @@ def sums(source: Frames, terms: Sequence[LinearTerms], bonds: NDArray[np.int64])
 
 
 def _pair_sums(source: Frames, terms: LinearTerms, bonded: BondedTerms) -> FloatArray:
-    types, beads = source.types, len(source.types)
-    excluded = np.array([path[0] * beads + path[-1] for path in (*bonded.bonds, *bonded.angles)], np.int64)
+    types, excluded = source.types, [*bonded.bonds, *bonded.angles]
     kinds = {each: number for number, each in enumerate(terms.columns)}
     number_of = np.full((max(types) + 1, max(types) + 1), -1)
     for (first, second), number in kinds.items():
@@ -145,14 +149,11 @@ def _pair_sums(source: Frames, terms: LinearTerms, bonded: BondedTerms) -> Float
     for frame in range(len(source)):
         positions = np.asarray(source.positions[frame], float)
         box = None if boxes is None else boxes[frame]
-        rows, columns = neighbor_pairs(positions, box, terms.cutoff)
-        apart = ~np.isin(np.minimum(rows, columns) * beads + np.maximum(rows, columns), excluded)
-        rows, columns = rows[apart], columns[apart]
-        places = np.linalg.norm(minimum_image(positions[columns] - positions[rows], box), axis=1)
-        places *= _GRID / terms.cutoff
-        number = number_of[types[rows], types[columns]]
+        rows, columns, lengths = pairs_apart(positions, box, terms.cutoff, excluded)
+        places = lengths * (_GRID / terms.cutoff)
+        kind_of_pair = number_of[types[rows], types[columns]]
         for (each, of_kind), table in zip(kinds.items(), tables, strict=True):
-            ours = places[number == of_kind]
+            ours = places[kind_of_pair == of_kind]
             cells = np.minimum(ours.astype(int), _GRID - 1)
             upper = ours - cells
             weights = np.bincount(cells, 1 - upper, _GRID + 1) + np.bincount(cells + 1, upper, _GRID + 1)

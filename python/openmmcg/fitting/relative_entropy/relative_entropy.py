@@ -6,6 +6,7 @@ import os
 import warnings
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -226,6 +227,13 @@ class RelativeEntropy:
                     f"{number} replicas need as many frames to start from, and noise 4 to be known from; there are "
                     f"{system.frames} in {first.path}"
                 )
+            for each in terms:
+                known = 1 + max(kind for kinds in each.columns for kind in kinds)
+                if each.kind == "pairs" and known < len(system.type_names):
+                    raise ValueError(
+                        f"a prior of pairs knows {known} bead types, {first.path} has {len(system.type_names)} "
+                        f"({', '.join(system.type_names)}); give it numbers for all pairs of types"
+                    )
             cutoff = max((each.cutoff for each in terms), default=0.0)
             if system.box is not None and cutoff > system.longest_cutoff():
                 raise ValueError(
@@ -352,10 +360,13 @@ class _Minimisation:
         return [each.make(part) for each, part in zip(self._terms, np.split(parameters, self._ends), strict=True)]
 
     def _describe(self, parameters: FloatArray) -> dict[str, float]:
-        result: dict[str, float] = {}
-        for each, part in zip(self._terms, np.split(parameters, self._ends), strict=True):
-            result |= each.describe(part)
-        return result
+        found = [each.describe(part) for each, part in zip(self._terms, np.split(parameters, self._ends), strict=True)]
+        often = Counter(name for each in found for name in each)
+        return {
+            name if often[name] == 1 else f"{name} of prior {index}": value
+            for index, each in enumerate(found)
+            for name, value in each.items()
+        }
 
     def _potential(self, parameters: FloatArray, provenance: dict[str, Any]) -> CGPotential:
         priors, first = self._priors(parameters), self._systems[0]

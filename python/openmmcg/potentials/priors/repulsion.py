@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,10 +10,10 @@ import numpy as np
 import openmm
 from numpy.typing import NDArray
 
-from openmmcg._openmmcg import neighbor_pairs
 from openmmcg.constants import GAS_CONSTANT
 from openmmcg.geometry.internal_coordinates import bonded_terms
-from openmmcg.geometry.minimum_image import check_boxes, minimum_image
+from openmmcg.geometry.minimum_image import check_boxes
+from openmmcg.geometry.pairs import pairs_apart
 
 if TYPE_CHECKING:
     from openmmcg.frames import Frames
@@ -122,18 +122,11 @@ def shortest_distances(frames: Frames, cutoff: float) -> NDArray[np.float64]:
     types, number = frames.types, len(frames.type_names)
     boxes = None if frames.boxes is None else check_boxes(frames.boxes, len(frames))
     shortest = np.full((number, number), float(cutoff))
-    excluded = _excluded_pairs(frames.bonds.tolist(), len(types))
+    terms = bonded_terms(frames.bonds.tolist())
+    excluded = [*terms.bonds, *terms.angles]
     for index in range(len(frames)):
         positions = np.asarray(frames.positions[index], float)
         box = None if boxes is None else boxes[index]
-        rows, columns = neighbor_pairs(positions, box, cutoff)
-        distances = np.linalg.norm(minimum_image(positions[columns] - positions[rows], box), axis=1)
-        apart = ~np.isin(np.minimum(rows, columns) * len(types) + np.maximum(rows, columns), excluded)
-        np.minimum.at(shortest, (types[rows[apart]], types[columns[apart]]), distances[apart])
+        rows, columns, distances = pairs_apart(positions, box, cutoff, excluded)
+        np.minimum.at(shortest, (types[rows], types[columns]), distances)
     return np.minimum(shortest, shortest.T)
-
-
-def _excluded_pairs(bonds: Iterable[Iterable[int]], beads: int) -> NDArray[np.int64]:
-    """Pairs one or two bonds apart, each as ``first * beads + second``."""
-    terms = bonded_terms(bonds)
-    return np.array([path[0] * beads + path[-1] for path in (*terms.bonds, *terms.angles)], np.int64)

@@ -33,7 +33,7 @@ def argon_box(
     """A cubic periodic box of argon, Lennard-Jones atoms, with exactly this number of atoms and this density.
 
     The default density is that of the liquid at 94.4 K (Rahman, Phys. Rev. 136, A405 (1964)). With ε = 0.238 kcal/mol
-    (119.8 K) it is a liquid there, under some 100 bar. Some papers print 0.238 kJ/mol: that is a fluid under a
+    (119.8 K) it is a liquid there, under less than 100 bar. Some papers print 0.238 kJ/mol: that is a fluid under a
     thousand bar, far above its critical temperature of some 40 K.
 
     Parameters
@@ -88,7 +88,7 @@ def methane_box(
     hydrogens' charge as −0.06). Bonds of 1.09 Å are constraints, angles have the spring of OPLS-AA, 33 kcal/mol/rad²
     (Jorgensen et al., J. Am. Chem. Soc. 118, 11225 (1996)). Electrostatics are particle-mesh Ewald. The default density
     is that of liquid methane at 111.7 K. Its hydrogens attract nothing, so this methane is no liquid there, whatever
-    the unit of energy: it is a fluid under some 490 bar (570 with 0.066 kJ/mol).
+    the unit of energy: it is a fluid under some 480 bar (560 with 0.066 kJ/mol).
 
     Parameters
     ----------

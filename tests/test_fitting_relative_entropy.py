@@ -257,14 +257,35 @@ def sample_argon(path, temperature, duration, prior=ARGON, box=FLUID_BOX):
 
 
 @pytest.mark.slow
-def test_a_lennard_jones_fluid_has_its_parameters_back_within_one_percent(tmp_path):
-    source = sample_argon(tmp_path / "argon.h5md", 120.0, 1200.0)
+def test_a_lennard_jones_fluid_has_its_parameters_back(tmp_path):
+    source = sample_argon(tmp_path / "argon.h5md", 120.0, 600.0)
     start = LennardJones.from_sigma_epsilon([0.3], [0.6], cutoff=0.85)
-    options = {"duration": 200.0, "interval": 0.4, "time_step": 0.004, "replicas": 2}
+    options = {"duration": 40.0, "interval": 0.4, "time_step": 0.004, "replicas": 2}
     result = RelativeEntropy([start], tolerance=1.0, **options).fit(source, tmp_path / "fit", **QUIET)
     sigma, epsilon = result.parameters["sigma 0-0 (nm)"], result.parameters["epsilon 0-0 (kJ/mol)"]
     assert sigma[0] == pytest.approx(0.3405, rel=0.01)
-    assert epsilon[0] == pytest.approx(0.996, rel=0.01 + 2 * epsilon[1])
+    assert epsilon[1] < 0.05
+    assert epsilon[0] == pytest.approx(0.996, abs=4 * epsilon[1])
+
+
+@pytest.mark.parametrize("c6", [0.0, 1e-17, -1e-17])
+def test_an_attraction_that_a_step_took_away_can_come_back(tmp_path, c6):
+    source = sample_argon(tmp_path / "argon.h5md", 120.0, 40.0)
+    start = LennardJones([[6e-6]], [[c6]], 0.85)
+    options = {"duration": 10.0, "interval": 0.4, "time_step": 0.004, "replicas": 2}
+    result = RelativeEntropy([start], iterations=1, **options).fit(source, tmp_path / "fit", **QUIET)
+    assert result.parameters["C6 0-0 (kJ/mol nm^6)"][0] > 1e-3
+    written = json.loads((tmp_path / "fit" / "relative_entropy.json").read_text())
+    assert written["parameters"]["sigma 0-0 (nm)"]["value"] > 0.3
+
+
+def test_what_is_not_defined_is_null_in_the_file(tmp_path):
+    source = sample_argon(tmp_path / "argon.h5md", 120.0, 10.0)
+    start = LennardJones([[6e-6]], [[-1e-4]], 0.85)
+    options = {"duration": 2.0, "interval": 0.4, "time_step": 0.004, "replicas": 2}
+    RelativeEntropy([start], iterations=0, **options).fit(source, tmp_path / "fit", **QUIET)
+    written = json.loads((tmp_path / "fit" / "relative_entropy.json").read_text())
+    assert written["parameters"]["sigma 0-0 (nm)"] == {"value": None, "error": None}
 
 
 @pytest.mark.slow

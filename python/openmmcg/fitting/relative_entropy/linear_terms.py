@@ -242,9 +242,11 @@ def _lennard_jones(prior: LennardJones, thermal: float) -> LinearTerms:
     labels = [f"{name} {a}-{b}" for a, b in kinds for name in ("C12", "C6")[:width]]
 
     def scales(values: FloatArray) -> FloatArray:
-        # Where there is no attraction yet, as much as would make a well of k_B T.
-        wells = np.repeat(np.sqrt(4 * np.abs(values[::width]) * thermal), width)
-        return np.where(values != 0, np.abs(values), wells)
+        result = np.abs(values)
+        if width == 2:
+            # As much attraction as would make a well of k_B T, however little there is yet.
+            result[1::2] = np.maximum(result[1::2], np.sqrt(4 * result[::2] * thermal))
+        return result
 
     return LinearTerms("pairs", labels, start, scales, _columns(kinds, width), basis, make, describe, cutoff)
 

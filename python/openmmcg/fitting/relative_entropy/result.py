@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from openmmcg.model_file import finite_or_null
 from openmmcg.potentials import CGPotential
 
 FloatArray = NDArray[np.float64]
@@ -64,15 +65,18 @@ class RelativeEntropyResult:
         )
 
     def summary(self) -> dict[str, Any]:
-        """All but the potential, as JSON can hold it."""
-        return {
-            "converged": self.converged,
-            "verdict": self.verdict,
-            "steps": self.steps,
-            "gains": self.gains.tolist(),
-            "noise": self.noise.tolist(),
-            "parameters": {name: {"value": v, "error": e} for name, (v, e) in self.parameters.items()},
-        }
+        """All but the potential, as JSON can hold it: null stands for what is not defined, such as σ without attraction."""
+        found: dict[str, Any] = finite_or_null(
+            {
+                "converged": self.converged,
+                "verdict": self.verdict,
+                "steps": self.steps,
+                "gains": self.gains.tolist(),
+                "noise": self.noise.tolist(),
+                "parameters": {name: {"value": v, "error": e} for name, (v, e) in self.parameters.items()},
+            }
+        )
+        return found
 
 
 def with_errors(

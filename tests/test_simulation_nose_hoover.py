@@ -113,7 +113,7 @@ def test_a_stopped_run_goes_on_with_its_chain(tmp_path):
     ("options", "message"),
     [
         ({"thermostat": "Berendsen"}, "thermostat must be"),
-        ({"thermostat": "Nose-Hoover", "ensemble": "NVE"}, "is for the ensemble 'NVT'"),
+        ({"thermostat": "Nose-Hoover", "ensemble": "NVE"}, "is for the ensembles 'NVT' and 'NPT'"),
     ],
 )
 def test_thermostats_that_cannot_be_are_refused(options, message, tmp_path):

@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from openmmcg.constants import GAS_CONSTANT
 from openmmcg.fitting.beads import bead_types
 from openmmcg.frames import Frames
+from openmmcg.geometry.molecules import make_whole
 from openmmcg.mapping.topology import cg_topology, with_bonds
 from openmmcg.potentials import CGPotential
 from openmmcg.simulation import RunResult, UnstableSimulationError, run
@@ -23,6 +26,8 @@ _SAME_BOX = 1e-4  # nm
 _HOTTEST = 1.2
 # Replicas of a molecule; of a liquid as many as make so many beads, and 2 at least.
 _REPLICAS, _BEADS = 10, 500
+# Of `run`, that a fit may choose.
+_SETTINGS = ("duration", "interval", "time_step", "friction", "seed", "thermostat")
 
 
 class ReferenceFrames:
@@ -90,6 +95,19 @@ class ReferenceFrames:
             positions.append(np.asarray(self.sources[file].positions[place - ends[file]], float))
         return np.array(positions)
 
+    def _stretched(self, positions: FloatArray, stretch: float) -> FloatArray:
+        """Positions with molecules, which keep their shape, farther apart."""
+        if stretch == 1.0:
+            return positions
+        number = len(self.types)
+        bonds = np.asarray(self.bonds, int).reshape(-1, 2)
+        _, molecule = connected_components(coo_array((np.ones(len(bonds)), bonds.T), (number, number)))
+        sizes = np.bincount(molecule)
+        whole = make_whole(positions, None if self.box is None else self.box[None].repeat(len(positions), 0), bonds)
+        totals = np.zeros((len(sizes), len(positions), 3))
+        np.add.at(totals, molecule, whole.swapaxes(0, 1))
+        return whole + (stretch - 1) * (totals / sizes[:, None, None]).swapaxes(0, 1)[:, molecule]
+
     def simulate(
         self,
         potential: CGPotential,
@@ -100,6 +118,8 @@ class ReferenceFrames:
         platform: str,
         threads: int | None,
         progress: bool,
+        stretch: float = 1.0,
+        pressures: bool = False,
     ) -> RunResult:
         """Run replicas of the beads from frames of the reference, or go on with such a run.
 
@@ -112,10 +132,12 @@ class ReferenceFrames:
         replicas
             How many.
         settings
-            ``duration``, ``interval``, ``time_step``, ``friction`` and ``seed`` of `openmmcg.simulation.run`; a fifth
-            of the duration goes before, to equilibrate.
-        platform, threads, progress
+            ``duration``, ``interval``, ``time_step``, ``friction``, ``seed`` and, if any, ``thermostat`` of
+            `openmmcg.simulation.run`; a fifth of the duration goes before, to equilibrate.
+        platform, threads, progress, pressures
             See `openmmcg.simulation.run`.
+        stretch
+            By how much the box is longer than that of the reference.
 
         Raises
         ------
@@ -125,8 +147,8 @@ class ReferenceFrames:
         time_step = settings["time_step"]
         outcome = run(
             potential.create_system(self.topology, periodic=self.box is not None, remove_center_of_mass_motion=False),
-            self.starts(replicas),
-            self.box,
+            self._stretched(self.starts(replicas), stretch),
+            None if self.box is None else stretch * self.box,
             path,
             equilibration=round(settings["duration"] / 5 / time_step) * time_step,
             temperature=self.temperature,
@@ -135,7 +157,8 @@ class ReferenceFrames:
             platform=platform,
             threads=threads,
             progress=progress,
-            **{key: settings[key] for key in ("duration", "interval", "time_step", "friction", "seed")},
+            pressures=pressures,
+            **{key: settings[key] for key in _SETTINGS if key in settings},
         )
         if outcome.mean_temperature > _HOTTEST * self.temperature:
             raise UnstableSimulationError(

@@ -25,6 +25,7 @@ from openmmcg.potentials.priors import (
     TabulatedBonds,
     TabulatedDihedrals,
     TabulatedPairs,
+    VolumePotential,
 )
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ __all__ = [
     "TabulatedBonds",
     "TabulatedDihedrals",
     "TabulatedPairs",
+    "VolumePotential",
     "compile_network",
     "describe_module",
     "find_spread_limit",

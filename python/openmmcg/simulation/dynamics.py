@@ -8,12 +8,14 @@ from typing import Any, Literal
 
 import openmm
 
-Ensemble = Literal["NVT", "NVE", "overdamped"]
+Ensemble = Literal["NVT", "NPT", "NVE", "overdamped"]
 Thermostat = Literal["Langevin", "Nose-Hoover"]
 
 # The length of a chain of Martyna, Klein and Tuckerman, and how its motion is integrated (steps of a multiple time step
 # scheme, terms of Yoshida and Suzuki): OpenMM's defaults.
 _CHAIN = (3, 3, 7)
+# Steps from one trial of the barostat to the next, OpenMM's default.
+_BAROSTAT_INTERVAL = 25
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Dynamics:
 
     Attributes
     ----------
-    ensemble : "NVT", "NVE" or "overdamped"
+    ensemble : "NVT", "NPT", "NVE" or "overdamped"
         See `openmmcg.simulation.run`.
     temperature : float
         K, of the thermostat and of the velocities at the start.
@@ -31,12 +33,15 @@ class Dynamics:
     time_step : float
         ps
     thermostat : "Langevin" or "Nose-Hoover"
-        Of NVT.
+        Of NVT and NPT.
+    pressure : float, optional
+        bar, of NPT.
 
     Raises
     ------
     ValueError
-        Another ensemble or thermostat, numbers that are not positive, or a thermostat for an ensemble without.
+        Another ensemble or thermostat, numbers that are not positive, a thermostat for an ensemble without, or a
+        pressure for another ensemble than NPT.
     """
 
     ensemble: Ensemble
@@ -44,14 +49,24 @@ class Dynamics:
     friction: float
     time_step: float
     thermostat: Thermostat = "Langevin"
+    pressure: float | None = None
 
     def __post_init__(self) -> None:
         if self.thermostat not in ("Langevin", "Nose-Hoover"):
             raise ValueError(f"thermostat must be 'Langevin' or 'Nose-Hoover', not {self.thermostat!r}")
-        if self.thermostat == "Nose-Hoover" and self.ensemble != "NVT":
-            raise ValueError(f"a Nosé-Hoover thermostat is for the ensemble 'NVT', not {self.ensemble!r}")
-        if self.ensemble not in ("NVT", "NVE", "overdamped"):
-            raise ValueError(f"ensemble must be 'NVT', 'NVE' or 'overdamped', not {self.ensemble!r}")
+        if self.ensemble not in ("NVT", "NPT", "NVE", "overdamped"):
+            raise ValueError(f"ensemble must be 'NVT', 'NPT', 'NVE' or 'overdamped', not {self.ensemble!r}")
+        if self.thermostat == "Nose-Hoover" and self.ensemble not in ("NVT", "NPT"):
+            raise ValueError(
+                f"a Nosé-Hoover thermostat is for the ensembles 'NVT' and 'NPT', not for {self.ensemble!r}"
+            )
+        if (self.pressure is not None) != (self.ensemble == "NPT"):
+            raise ValueError(
+                "the ensemble 'NPT' needs a pressure, in bar, and no other has one; got the ensemble "
+                f"{self.ensemble!r} and the pressure {self.pressure}"
+            )
+        if self.pressure is not None and not math.isfinite(self.pressure):
+            raise ValueError(f"the pressure must be finite, got {self.pressure} bar")
         if not (self.temperature > 0 and self.friction > 0):
             raise ValueError(
                 f"temperature and friction must be positive, not {self.temperature:g} K and {self.friction:g} 1/ps"
@@ -77,6 +92,7 @@ class Dynamics:
             "time_step": float(self.time_step),
             # Files of versions that knew the Langevin thermostat alone do not name it.
             **({} if self.thermostat == "Langevin" else {"thermostat": self.thermostat}),
+            **({} if self.pressure is None else {"pressure": float(self.pressure)}),
         }
 
     def integrator(self, seed: int, particles: int, replicas: int = 1) -> openmm.Integrator:
@@ -85,10 +101,18 @@ class Dynamics:
             return openmm.VerletIntegrator(self.time_step)
         if self.thermostat == "Nose-Hoover":
             return self._nose_hoover(particles, replicas)
-        langevin = openmm.LangevinMiddleIntegrator if self.ensemble == "NVT" else openmm.BrownianIntegrator
+        langevin = openmm.BrownianIntegrator if self.ensemble == "overdamped" else openmm.LangevinMiddleIntegrator
         thermostat = langevin(self.temperature, self.friction, self.time_step)
         thermostat.setRandomNumberSeed(seed)
         return thermostat
+
+    def barostat(self, seed: int) -> openmm.MonteCarloBarostat | None:
+        """A new barostat of NPT, with a seed for its trials; None for other ensembles."""
+        if self.pressure is None:
+            return None
+        barostat = openmm.MonteCarloBarostat(self.pressure, self.temperature, _BAROSTAT_INTERVAL)
+        barostat.setRandomNumberSeed(seed)
+        return barostat
 
     def _nose_hoover(self, particles: int, replicas: int) -> openmm.NoseHooverIntegrator:
         integrator = openmm.NoseHooverIntegrator(self.time_step)

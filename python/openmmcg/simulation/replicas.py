@@ -28,9 +28,9 @@ def replicate_system(system: openmm.System, replicas: int) -> openmm.System:
     """A System of `replicas` copies of a System, one after the other, that do not interact.
 
     Particle i of copy r is particle ``r * n + i``. A CGForce or PairForce becomes one of that many replicas, bonded and
-    external forces repeat their terms, constraints are repeated, and a CustomNonbondedForce acts within each copy
-    through an interaction group of its own, which costs the square of the particles of a copy: a `PairForce` made of it
-    does not. All copies share the box.
+    external forces repeat their terms, a CustomVolumeForce counts once for each, constraints are repeated, and a
+    CustomNonbondedForce acts within each copy through an interaction group of its own, which costs the square of the
+    particles of a copy: a `PairForce` made of it does not. All copies share the box.
 
     Parameters
     ----------
@@ -95,6 +95,10 @@ def _replicate(force: openmm.Force, particles: int, replicas: int) -> openmm.For
         if pairs.replicas > 1:
             raise ValueError(f"the PairForce of the System has {pairs.replicas} replicas already; give one copy only")
         pairs.replicas = replicas
+    elif isinstance(force, openmm.CustomVolumeForce):
+        # The box is that of all.
+        energy, *definitions = force.getEnergyFunction().split(";", 1)
+        result.setEnergyFunction(";".join([f"{replicas}*({energy})", *definitions]))
     elif isinstance(force, openmm.CustomNonbondedForce):
         _repeat_pair_force(force, result, shifts)
     elif is_cgforce(int(force.this)):
@@ -114,7 +118,7 @@ def _replicate(force: openmm.Force, particles: int, replicas: int) -> openmm.For
         raise ValueError(
             f"the force {force.getName()} ({type(force).__name__}) would couple replicas, or cannot be repeated for "
             "them; leave it out of the System, or run one replica. Besides a CGForce, known are PairForce, "
-            "CustomNonbondedForce, CustomCompoundBondForce, TabulatedBondedForce, "
+            "CustomNonbondedForce, CustomVolumeForce, CustomCompoundBondForce, TabulatedBondedForce, "
             f"{', '.join(kind.__name__ for kind in TERMS)}"
         )
     return result

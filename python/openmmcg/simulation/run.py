@@ -30,6 +30,8 @@ def run(
     temperature: float = 300.0,
     friction: float = 1.0,
     thermostat: Thermostat = "Langevin",
+    pressure: float | None = None,
+    pressures: bool = False,
     seed: int = 0,
     types: Sequence[int] | None = None,
     type_names: Sequence[str] | None = None,
@@ -80,9 +82,10 @@ def run(
     time_step : float
         ps; a warning says where it is too long for a landscape of high frequency, see
         `openmmcg.simulation.landscape.longest_time_step`.
-    ensemble : "NVT", "NVE" or "overdamped"
+    ensemble : "NVT", "NPT", "NVE" or "overdamped"
         With the Langevin thermostat of OpenMM's LangevinMiddleIntegrator (Zhang et al., J. Phys. Chem. A 123,
-        6056 (2019)), whose positions are distributed as those of BAOAB; with its VerletIntegrator, at constant energy;
+        6056 (2019)), whose positions are distributed as those of BAOAB; with that and a MonteCarloBarostat, a box of
+        its own for each replica, and the density in the log; with its VerletIntegrator, at constant energy;
         or overdamped Langevin (Brownian) dynamics with its BrownianIntegrator, by the method of Euler and
         Maruyama, dx = F/(m γ) dt + √(2 D dt) ξ with D = k_B T/(m γ) (Husic et al., J. Chem. Phys. 153, 194101
         (2020), equation 13). That one samples NVT as well, without velocities. Its time step must be short against
@@ -95,11 +98,16 @@ def run(
         1/ps, of the thermostat. Overdamped dynamics knows only the product of mass and friction, and time scales
         with it. Of a Nosé-Hoover chain it is the frequency with which it takes part.
     thermostat : "Langevin" or "Nose-Hoover"
-        Of NVT: friction and noise on every bead, which slow diffusion, or a chain of Nosé and Hoover for each replica
-        (Martyna, Klein and Tuckerman, J. Chem. Phys. 97, 2635 (1992); OpenMM's NoseHooverIntegrator), which hardly
-        does and is meant for liquids. It takes no account of the seed after the start.
+        Of NVT and NPT: friction and noise on every bead, which slow diffusion, or a chain of Nosé and Hoover for each
+        replica (Martyna, Klein and Tuckerman, J. Chem. Phys. 97, 2635 (1992); OpenMM's NoseHooverIntegrator), which
+        hardly does and is meant for liquids. It takes no account of the seed after the start.
+    pressure : float, optional
+        bar, of NPT, without which it cannot be. Molecules that bonded forces hold together move as a whole.
+    pressures : bool
+        Whether the log has the pressure of each frame, see `openmmcg.simulation.pressure.pressures`; it costs four
+        more energies per frame.
     seed : int
-        Of velocities and thermostat.
+        Of velocities, thermostat and barostat.
     types : sequence [N] of int, optional
         Bead types, indices into `type_names`; by default those of the System's CGForce, else all 0.
     type_names : sequence of str, optional
@@ -168,7 +176,7 @@ def run(
     >>> [replica.path.name for replica in result.replicas]
     ['traps.0.h5', 'traps.1.h5', 'traps.2.h5']
     """
-    dynamics = Dynamics(ensemble, temperature, friction, time_step, thermostat)
+    dynamics = Dynamics(ensemble, temperature, friction, time_step, thermostat, pressure)
     beads = bead_types(system, types, type_names)
     plan = Plan(
         system=system,
@@ -184,6 +192,7 @@ def run(
         seed=seed,
         forces=False,
         minimisation=minimisation,
+        pressures=pressures,
     )
     warn_of_time_step(system, plan.start(0), plan.box_of(0), time_step)
     simulation = ResumableRun(

@@ -65,7 +65,7 @@ class RelativeEntropyResult:
         )
 
     def summary(self) -> dict[str, Any]:
-        """All but the potential, as JSON can hold it: null stands for what is not defined, such as σ without attraction."""
+        """All but the potential, as JSON can hold it: null is what is not defined, such as σ without attraction."""
         found: dict[str, Any] = finite_or_null(
             {
                 "converged": self.converged,

@@ -22,6 +22,7 @@ from openmmcg.potentials.priors.templates import (
     scale_prior,
     to_xml,
 )
+from openmmcg.potentials.priors.volume import VolumePotential
 
 __all__ = [
     "CosineAngles",
@@ -39,6 +40,7 @@ __all__ = [
     "TabulatedBonds",
     "TabulatedDihedrals",
     "TabulatedPairs",
+    "VolumePotential",
     "add_priors",
     "from_cgnet",
     "from_mlcg",

@@ -3,7 +3,8 @@
 A template is an OpenMM force in XML, so that one file serves any number of beads: a ``CustomNonbondedForce``
 without particles and with one per-particle parameter, the bead type; or a force of bonds, angles or torsions in
 which every term names *bead types* where an ordinary force names particles. Such a term is meant for all bonds,
-angles or dihedrals between beads of these types, in this order or the reverse.
+angles or dihedrals between beads of these types, in this order or the reverse. Or it is a ``CustomVolumeForce``, to
+whose energy the number of ``beads`` is added.
 
 Where the XML has the attribute ``molecule``, the types of a molecule's beads, the terms name its beads, and the prior
 is for no other beads (`MoleculePrior`).
@@ -46,8 +47,8 @@ def to_xml(prior: Prior) -> str:
     ------
     ValueError
         It is no template: neither a ``CustomNonbondedForce`` with ``type`` as its only per-particle parameter and no
-        particles, nor a force with bonds, angles or torsions. Or the terms of a `MoleculePrior` are of beads that its
-        molecule does not have.
+        particles, nor a ``CustomVolumeForce``, nor a force with bonds, angles or torsions. Or the terms of a
+        `MoleculePrior` are of beads that its molecule does not have.
     """
     force = prior if isinstance(prior, openmm.Force) else prior.template()
     pair = isinstance(force, openmm.CustomNonbondedForce) and (
@@ -55,19 +56,20 @@ def to_xml(prior: Prior) -> str:
         and force.getNumPerParticleParameters() == 1
         and force.getPerParticleParameterName(0) == "type"
     )
+    of_volume = isinstance(force, openmm.CustomVolumeForce)
     term = _term(force)
     bonded = term is not None and getattr(force, f"getNum{term[0]}s")() > 0
-    if not (pair or bonded):
+    if not (pair or of_volume or bonded):
         raise ValueError(
             "a prior must be one of openmmcg.potentials, a CustomNonbondedForce without particles whose only "
-            "per-particle parameter is 'type', or a force of bonds, angles or torsions between bead types "
-            f"({', '.join(kind.__name__ for kind in _BONDED)}, TabulatedBondedForce, CustomCompoundBondForce of 2 to "
-            f"4); got {force!r}"
+            "per-particle parameter is 'type', a CustomVolumeForce, or a force of bonds, angles or torsions between "
+            f"bead types ({', '.join(kind.__name__ for kind in _BONDED)}, TabulatedBondedForce, "
+            f"CustomCompoundBondForce of 2 to 4); got {force!r}"
         )
     if not isinstance(prior, MoleculePrior):
         return openmm.XmlSerializer.serialize(force)
-    if pair:
-        raise ValueError("a MoleculePrior needs a force of bonds, angles or torsions, not a CustomNonbondedForce")
+    if not bonded:
+        raise ValueError(f"a MoleculePrior needs a force of bonds, angles or torsions, not a {type(force).__name__}")
     xml = _with_molecule(openmm.XmlSerializer.serialize(force), prior.molecule)
     check_indices(_terms_of(xml), len(prior.molecule), f"beads of the prior {force.getName()}")
     return xml
@@ -139,8 +141,8 @@ def add_priors(
     Raises
     ------
     ValueError
-        There are priors of bonds, but none for a bond that is there; or a prior is of a molecule, and these beads are
-        not those of the molecule.
+        There are priors of bonds, but none for a bond that is there; a prior is of a molecule, and these beads are
+        not those of the molecule; or one is of the volume, and there is no box.
     """
     terms = bonded_terms(bonds)
     paths = {2: terms.bonds, 3: terms.angles, 4: terms.dihedrals}
@@ -158,6 +160,13 @@ def add_priors(
             method = openmm.CustomNonbondedForce
             force.setNonbondedMethod(method.CutoffPeriodic if periodic else method.CutoffNonPeriodic)
             force = PairForce(force)
+        elif isinstance(force, openmm.CustomVolumeForce):
+            if not periodic:
+                raise ValueError(
+                    f"the prior {force.getName()} is an energy of the box, and there is none; give the topology its "
+                    "box, or take the potential without that prior"
+                )
+            force.setEnergyFunction(f"{force.getEnergyFunction()}; beads = {len(types)}")
         else:
             term, size = _term(force)  # type: ignore[misc]
             force, found = _instantiate(xml, term, paths[size], types)

@@ -48,6 +48,7 @@ def sample(
     time_step: float = 0.002,
     friction: float = 1.0,
     minimisation: float | None = None,
+    pressures: bool = False,
     platform: str | None = None,
     threads: int | None = None,
     seed: int = 0,
@@ -84,6 +85,8 @@ def sample(
         1/ps, of the LangevinMiddleIntegrator (Zhang et al., J. Phys. Chem. A 123, 6056 (2019)).
     minimisation
         Minimise the positions first, to this root mean square force, kJ/mol/nm.
+    pressures
+        Whether the log has the pressure of each frame, bar, see `openmmcg.simulation.pressure.pressures`.
     platform
         Name of the platform; by default CUDA or HIP where there is one, else CPU.
     threads
@@ -140,6 +143,7 @@ def sample(
         seed=seed,
         forces=True,
         minimisation=minimisation,
+        pressures=pressures,
     )
     simulation = ResumableRun(path, plan, platform=platform, threads=threads, progress=progress, description="sampling")
     checkpoint = simulation.advance(frames)

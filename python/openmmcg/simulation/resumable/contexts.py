@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from openmm import unit
 
 from openmmcg.simulation.context import empty_context, place
 from openmmcg.simulation.minimise import minimise
+from openmmcg.simulation.pressure import PressureGauge
 from openmmcg.simulation.replicas import replicate_system
 from openmmcg.simulation.resumable.checkpoint import Checkpoint, Group
 from openmmcg.simulation.resumable.plan import Plan
@@ -58,6 +60,11 @@ class Contexts:
         self._groups = [list(group) for group in groups]
         self._options = (platform, threads)
         self._recorder = Recorder(plan.system, plan.dynamics, plan.forces)
+        # Its own Context, so that the replicas' are not disturbed.
+        self._gauge: PressureGauge | None = None
+        if plan.pressures:
+            integrator = openmm.VerletIntegrator(plan.dynamics.time_step)
+            self._gauge = PressureGauge(empty_context(plan.system, integrator, plan.box_of(0), *self._options))
         self._seeds = [_random_seeds([*seed, number]) for number in range(len(groups))]
         # In which records are taken of replicas that share a Context, so that they are what OpenMM says of each alone.
         self._single: openmm.Context | None = None
@@ -165,7 +172,7 @@ class Contexts:
         for group, context in zip(self._groups, self._contexts, strict=True):
             for replica, alone in zip(group, self._one_by_one(group, context), strict=True):
                 try:
-                    records[replica] = self._recorder.record(alone)
+                    records[replica] = self._recorder.record(alone, self._gauge)
                 except UnstableSimulationError as error:
                     problems[replica] = str(error)
         return Outcome(records, problems)
@@ -202,6 +209,10 @@ class Contexts:
         plan = self._plan
         particles = plan.system.getNumParticles()
         integrator = plan.dynamics.integrator(seeds[0], particles, system.getNumParticles() // particles)
+        barostat = plan.dynamics.barostat(seeds[0])
+        if barostat is not None:
+            system = copy.deepcopy(system)
+            system.addForce(barostat)
         context = empty_context(system, integrator, plan.box_of(group[0]), *self._options)
         if isinstance(integrator, openmm.NoseHooverIntegrator):
             degrees = degrees_of_freedom(plan.system, plan.dynamics)

@@ -15,6 +15,7 @@ from openmm import unit
 
 from openmmcg.simulation.context import check_box, check_positions
 from openmmcg.simulation.dynamics import Dynamics
+from openmmcg.simulation.pressure import has_barostat
 from openmmcg.simulation.replicas import replicate_system
 from openmmcg.state import describe
 
@@ -41,6 +42,8 @@ class Plan:
         Whether frames come with forces.
     minimisation : float, optional
         Root mean square force, kJ/mol/nm, to which the positions are minimised before the first step.
+    pressures : bool
+        Whether the log has the pressure of each frame.
 
     Raises
     ------
@@ -61,8 +64,13 @@ class Plan:
     seed: int
     forces: bool
     minimisation: float | None = None
+    pressures: bool = False
 
     def __post_init__(self) -> None:
+        if (self.dynamics.pressure is not None or self.pressures) and not self.periodic:
+            raise ValueError("a pressure needs a periodic System; give its forces periodic boundary conditions")
+        if self.dynamics.pressure is not None and has_barostat(self.system):
+            raise ValueError("the System has a barostat of its own; take it out, or choose the ensemble 'NVT'")
         if self.minimisation is not None and not self.minimisation > 0:
             raise ValueError(f"minimisation must be a positive force, not {self.minimisation} kJ/mol/nm")
         for replica in range(self.number):
@@ -105,6 +113,8 @@ class Plan:
     @cached_property
     def groups(self) -> list[list[int]]:
         """The replicas of each box, in the order of the first of them."""
+        if self.dynamics.pressure is not None:
+            return [[replica] for replica in range(self.number)]  # their boxes will differ
         groups: dict[bytes, list[int]] = {}
         for replica in range(self.number):
             box = self.box_of(replica)
@@ -133,13 +143,18 @@ class Plan:
             "minimisation": self.minimisation,
             "replicas": self.replicas,
             "positions": describe(self.positions),
-            "box": describe(self.box if len(self.groups) > 1 else self.box_of(0)),
+            "box": describe(self.box_of(0) if self._one_box() else self.box),
             "names": describe(_short(self.names)),
             "types": describe(np.asarray(self.types, np.int64)),
             "type_names": describe(list(self.type_names)),
             "bonds": describe(np.asarray(self.bonds, np.int64).reshape(-1, 2)),
             "forces": self.forces,
+            # Files of versions that knew no pressures do not name them.
+            **({"pressures": True} if self.pressures else {}),
         }
+
+    def _one_box(self) -> bool:
+        return self.box is None or self.box.ndim == 2 or bool((self.box == self.box[0]).all())
 
     def particles(self) -> dict[str, Any]:
         """What `openmmcg.frames.FrameWriter` is to be told."""

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import openmm
 from numpy.typing import NDArray
 from openmm import unit
 
-from openmmcg.constants import GAS_CONSTANT
+from openmmcg.constants import GAS_CONSTANT, GRAM_PER_CUBIC_CENTIMETER
 from openmmcg.simulation.dynamics import Dynamics
+from openmmcg.simulation.pressure import PressureGauge, has_barostat
 
 
 class UnstableSimulationError(RuntimeError):
@@ -63,6 +64,7 @@ class Record:
 
     `box` is None when the System is not periodic, `forces` when they were not asked for. Overdamped dynamics has no
     momenta: there `kinetic_energy` is NaN, and `temperature` that of the last step's displacements, see `Recorder`.
+    `density`, g/cm³, is None where the box does not change, `pressure`, bar, where it was not asked for.
     """
 
     positions: NDArray[np.float64]
@@ -72,6 +74,8 @@ class Record:
     potential_energy: float
     kinetic_energy: float
     temperature: float
+    density: float | None = None
+    pressure: float | None = None
 
 
 class Recorder:
@@ -99,6 +103,10 @@ class Recorder:
         self._forces = forces
         self._periodic = system.usesPeriodicBoundaryConditions()
         self._degrees_of_freedom = degrees_of_freedom(system, dynamics)
+        masses = [system.getParticleMass(i).value_in_unit(unit.dalton) for i in range(system.getNumParticles())]
+        self._mass = sum(masses) if dynamics.pressure is not None or has_barostat(system) else None
+        # At constant energy there is no other temperature than the present one.
+        self._temperature = None if dynamics.ensemble == "NVE" else dynamics.temperature
         if self._degrees_of_freedom < 1:
             raise ValueError("nothing in the System can move: it has no degrees of freedom")
         # The kinetic temperature of f degrees of freedom fluctuates by √(2/f) of itself.
@@ -107,8 +115,8 @@ class Recorder:
         # OpenMM's velocities are then the displacements of the last step over Δt.
         self._thermal_share = dynamics.friction * dynamics.time_step / 2 if self._overdamped else 1.0
 
-    def record(self, context: openmm.Context) -> Record:
-        """A record of a Context as it is.
+    def record(self, context: openmm.Context, gauge: PressureGauge | None = None) -> Record:
+        """A record of a Context as it is, with the pressure where a gauge is given.
 
         Raises
         ------
@@ -127,7 +135,10 @@ class Recorder:
             raise UnstableSimulationError(
                 f"the temperature is {record.temperature:.4g} K, beyond {self._highest_temperature:.4g} K"
             )
-        return record
+        if gauge is None or record.box is None:
+            return record
+        temperature = record.temperature if self._temperature is None else self._temperature
+        return replace(record, pressure=gauge(record.positions, record.box, temperature))
 
     def _record(self, context: openmm.Context, positions: NDArray[np.float64]) -> Record:
         state = context.getState(forces=self._forces, energy=True)
@@ -136,6 +147,9 @@ class Recorder:
             box = state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer)
         if self._forces:
             forces = state.getForces(asNumpy=True).value_in_unit(unit.kilojoule_per_mole / unit.nanometer)
+        density = None
+        if self._mass is not None and box is not None:
+            density = self._mass / float(np.linalg.det(box)) / GRAM_PER_CUBIC_CENTIMETER
         kinetic_energy = state.getKineticEnergy().value_in_unit(unit.kilojoule_per_mole)
         return Record(
             positions=positions,
@@ -145,6 +159,7 @@ class Recorder:
             potential_energy=state.getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole),
             kinetic_energy=math.nan if self._overdamped else kinetic_energy,
             temperature=2 * kinetic_energy * self._thermal_share / (self._degrees_of_freedom * GAS_CONSTANT),
+            density=density,
         )
 
 

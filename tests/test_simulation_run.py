@@ -463,7 +463,7 @@ def test_overlapping_beads_are_refused_before_anything_is_written(tmp_path):
         ({"duration": 0.0}, "duration, 0 ps, must be a whole number of times, 1 or more"),
         ({"equilibration": 0.003}, "equilibration, 0.003 ps"),
         ({"temperature": 0.0}, "temperature and friction must be positive"),
-        ({"ensemble": "NPT"}, "'NVT', 'NVE' or 'overdamped', not 'NPT'"),
+        ({"ensemble": "NPH"}, "'NVT', 'NPT', 'NVE' or 'overdamped', not 'NPH'"),
         ({"platform": "Abacus"}, "no platform 'Abacus' here; choose one of .*CPU"),
         ({"threads": 2}, "Reference platform has no number of threads"),
         ({"platform": "CPU", "threads": 0}, "threads must be at least 1"),

@@ -13,6 +13,7 @@ EXTRAS = {
     "torchmetrics": "train",
     "lightning": "train",
     "deeptime": "train",
+    "torchdiffeq": "train",
     "matplotlib": "train",
     "rdkit": "train",
     "gpytorch": "electronic",

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from openmmcg.fitting.pressure_matching import PressureMatching, PressureMatchingResult
     from openmmcg.fitting.relative_entropy.relative_entropy import RelativeEntropy
     from openmmcg.fitting.relative_entropy.result import RelativeEntropyResult
+    from openmmcg.fitting.trajectory_matching.observables import Mean, PairDistances, Pressure, TripletAngles
+    from openmmcg.fitting.trajectory_matching.result import TrajectoryMatchingResult
+    from openmmcg.fitting.trajectory_matching.trajectory_matching import TrajectoryMatching
 
 __all__ = [
     "BoltzmannInversion",
@@ -30,10 +33,16 @@ __all__ = [
     "GridPoint",
     "GridSearchResult",
     "Landscape",
+    "Mean",
+    "PairDistances",
+    "Pressure",
     "PressureMatching",
     "PressureMatchingResult",
     "RelativeEntropy",
     "RelativeEntropyResult",
+    "TrajectoryMatching",
+    "TrajectoryMatchingResult",
+    "TripletAngles",
     "cross_validate",
     "force_rmse",
     "grid_search",
@@ -59,6 +68,12 @@ __getattr__ = lazy_names(
         "PressureMatchingResult": "pressure_matching",
         "RelativeEntropy": "relative_entropy.relative_entropy",
         "RelativeEntropyResult": "relative_entropy.result",
+        "Mean": "trajectory_matching.observables",
+        "PairDistances": "trajectory_matching.observables",
+        "Pressure": "trajectory_matching.observables",
+        "TripletAngles": "trajectory_matching.observables",
+        "TrajectoryMatching": "trajectory_matching.trajectory_matching",
+        "TrajectoryMatchingResult": "trajectory_matching.result",
         "cross_validate": "force_matching.cross_validation",
         "force_rmse": "force_matching.force_errors",
         "grid_search": "force_matching.grid_search",

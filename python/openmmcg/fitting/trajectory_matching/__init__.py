@@ -1,0 +1,1 @@
+"""Networks that are fitted to structure and pressure through trajectories of their own."""

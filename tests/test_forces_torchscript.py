@@ -420,10 +420,12 @@ def test_contexts_in_threads_leave_the_threads_of_torch_alone():
         # Another than this thread's, where an earlier test has set that.
         fresh = pool.submit(torch.get_num_threads).result()
     places = np.random.default_rng(3).random((20, 3))
+    # Not in the threads: TorchScript does not compile one class twice at the same time.
+    modules = {threads: torch.jit.script(Observed(threads)) for threads in seen}
 
     def run(threads):
         own = torch.get_num_threads()
-        force = CGForce(torch.jit.script(Observed(threads)), contract="plain")
+        force = CGForce(modules[threads], contract="plain")
         context_ = Case("CPU", threads).context(system_of(force, beads=20), places)
         for _ in range(100):
             assert np.allclose(energy_and_forces(context_)[1], -places)

@@ -33,7 +33,6 @@ from openmmcg.reference import sample, water_box
 from openmmcg.simulation import minimise
 from openmmcg.state import read_json, write_json
 
-GRAMS_PER_CUBIC_CENTIMETRE = 602.214076  # in amu/nm³
 MOLECULES = 216
 INTERVAL = 0.1  # ps
 
@@ -48,7 +47,7 @@ def lattice(molecules: int, width: float) -> np.ndarray:
 
 def argon_krypton() -> tuple[app.Topology, openmm.System, np.ndarray]:
     """Equimolar, at the molar volume of the liquid near 116 K and no pressure, 34.0 cm³/mol."""
-    width = (MOLECULES * 34.0 / GRAMS_PER_CUBIC_CENTIMETRE) ** (1 / 3)
+    width = (MOLECULES * 34.0 / GRAM_PER_CUBIC_CENTIMETER) ** (1 / 3)
     topology, system, force = app.Topology(), openmm.System(), openmm.NonbondedForce()
     chain = topology.addChain()
     parameters = {"Ar": (0.3405, 119.8 * GAS_CONSTANT), "Kr": (0.3633, 167.0 * GAS_CONSTANT)}
@@ -72,7 +71,7 @@ def methanol() -> tuple[app.Topology, openmm.System, np.ndarray]:
         "H": (0.435, 0.1, 0.0, 1.008),
     }
     mass = sum(site[-1] for site in sites.values())
-    width = (MOLECULES * mass / 0.7866 / GRAMS_PER_CUBIC_CENTIMETRE) ** (1 / 3)
+    width = (MOLECULES * mass / 0.7866 / GRAM_PER_CUBIC_CENTIMETER) ** (1 / 3)
     bonds, bend = (0.143, 0.0945), np.radians(108.5)
     shape = np.array([[-bonds[0], 0, 0], [0, 0, 0], [-bonds[1] * np.cos(bend), bonds[1] * np.sin(bend), 0]])
     topology, system, force = app.Topology(), openmm.System(), openmm.NonbondedForce()

@@ -12,8 +12,8 @@ from lightning.pytorch.callbacks import Callback
 
 from openmmcg import CGForce
 from openmmcg.fitting import ForceMatching, force_rmse
+from openmmcg.fitting.filter_tables import tabulated_forces
 from openmmcg.fitting.force_matching.data import ForceDataset, split_frames
-from openmmcg.fitting.force_matching.filter_tables import tabulated_forces
 from openmmcg.fitting.force_matching.forces import network_forces
 from openmmcg.frames import Frames, FrameWriter
 from openmmcg.potentials import PriorForces, Repulsion, SchNet

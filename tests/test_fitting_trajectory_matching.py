@@ -75,8 +75,8 @@ def slopes_by_difference(network, loss, count=3, step=1e-5):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("moved", [False, True])
-def test_the_gradient_of_reweighted_means_is_that_of_differences(liquid, name, moved):
+@pytest.mark.parametrize(("moved", "exact"), [(False, False), (True, False), (True, True)])
+def test_the_gradient_of_reweighted_means_is_that_of_differences(liquid, name, moved, exact):
     sampled_with = NETWORKS[name]().double()
     frames = configurations(liquid)
     observables = [
@@ -87,7 +87,7 @@ def test_the_gradient_of_reweighted_means_is_that_of_differences(liquid, name, m
     ]
     targets = [1.1 * mean for mean in reference_means(observables[:3], frames)] + [observables[3].target]
     given = np.random.default_rng(0).normal(300.0, 100.0, len(frames))
-    sampled = SampledFrames(sampled_with, frames, observables, THERMAL, given, torch.float64)
+    sampled = SampledFrames(sampled_with, frames, observables, THERMAL, given, torch.float64, exact)
     network = copy.deepcopy(sampled_with)
     if moved:
         with torch.no_grad():
@@ -103,6 +103,19 @@ def test_the_gradient_of_reweighted_means_is_that_of_differences(liquid, name, m
         assert means[3][0] == pytest.approx(given.mean() / 500.0)
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_tables_have_the_energies_and_stretches_of_the_network(liquid, name):
+    network = NETWORKS[name]().double()
+    (part,) = SampledFrames(network, configurations(liquid, 4), [], THERMAL, dtype=torch.float64).parts
+    for quick, exact in zip(
+        part.energies_and_stretches(network), part.energies_and_stretches(network, True), strict=True
+    ):
+        assert quick.detach().numpy() == pytest.approx(exact.detach().numpy(), rel=1e-3)
+    assert part.energies(network).detach().numpy() == pytest.approx(
+        part.energies(network, True).detach().numpy(), rel=1e-4
+    )
+
+
 def test_the_pressure_of_frames_changes_as_the_virial_does(liquid):
     """The change of the reweighted frames' pressures against energies of stretched boxes, in OpenMM."""
     first = GNN(types=1, channels=4, cutoff=0.5, basis_size=8)
@@ -115,7 +128,7 @@ def test_the_pressure_of_frames_changes_as_the_virial_does(liquid):
             positions, boxes = frames.positions[:3], frames.boxes[:3]
         found.append(pressures(system, positions, boxes, 120.0, platform="Reference", progress=False))
     frames = configurations(liquid, 3)
-    sampled = SampledFrames(first.double(), frames, [Pressure(0.0, 1.0)], THERMAL, found[0], torch.float64)
+    sampled = SampledFrames(first.double(), frames, [Pressure(0.0, 1.0)], THERMAL, found[0], torch.float64, exact=True)
     _, stretches = sampled._evaluate(second.double())
     changed = sampled._observed(stretches)[0][:, 0].numpy()
     assert np.abs(found[1] - found[0]).min() > 1.0

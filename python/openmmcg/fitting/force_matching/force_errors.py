@@ -102,7 +102,7 @@ def force_rmse(
     Parameters
     ----------
     potential : CGPotential
-        Its network is evaluated as it is in the file, by torch; where it cannot be taken out
+        Its network, if it has one, is evaluated as it is in the file, by torch; where it cannot be taken out
         (`CGPotential.is_opaque`) by `CGForce`.
     path
         Mapped frames with forces.
@@ -130,6 +130,9 @@ def force_rmse(
         source = file.with_type_names(known)
         check_molecule(source, potential.molecule)
         selection = range(len(source))[frames]
+        if not potential.has_network:
+            data = ForceDataset(source, selection, None, potential.priors, progress)
+            return float(np.sqrt(data.mean_square_delta))
         if potential.is_opaque:
             types = source.types.tolist()
             force = CGForce(potential.to_bytes(), types=types, periodic=source.boxes is not None)

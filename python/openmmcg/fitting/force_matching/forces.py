@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from openmmcg.fitting.filter_tables import tabulated_forces
 from openmmcg.fitting.force_matching.data import Batch
-from openmmcg.fitting.force_matching.filter_tables import tabulated_forces
 from openmmcg.potentials.networks import FilterConvolutionNetwork
 
 

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from openmmcg._openmmcg import neighbor_pairs
 from openmmcg.constants import BAR
+from openmmcg.fitting.filter_tables import tabulated_energies
 from openmmcg.fitting.trajectory_matching.observables import Configuration, Observable, Pressure
 from openmmcg.geometry.minimum_image import minimum_image
+from openmmcg.potentials.networks import FilterConvolutionNetwork
 
 FloatArray = NDArray[np.float64]
 
@@ -43,21 +45,30 @@ class Part:
     frame_of_pair: Tensor
     frames: slice
 
-    def energies(self, network: nn.Module) -> Tensor:
-        """Of each frame, kJ/mol, ``[F]``."""
-        beads = network(self.displacements, self.types, self.rows, self.columns).double()
-        return beads.new_zeros(self.frames.stop - self.frames.start).index_add(0, self.frame_of_bead, beads)
+    def energies(self, network: nn.Module, exact: bool = False) -> Tensor:
+        """Of each frame, kJ/mol, ``[F]``; by tables of the filters where the network has some, see `filter_tables`."""
+        graph = (self.displacements, self.types, self.rows, self.columns)
+        if isinstance(network, FilterConvolutionNetwork) and not exact:
+            return self._of_frames(tabulated_energies(network, *graph)[0], self.frame_of_bead)
+        return self._of_frames(network(*graph), self.frame_of_bead)
 
-    def energies_and_stretches(self, network: nn.Module) -> tuple[Tensor, Tensor]:
+    def _of_frames(self, values: Tensor, frames: Tensor) -> Tensor:
+        total = values.new_zeros(self.frames.stop - self.frames.start, dtype=torch.float64)
+        return total.index_add(0, frames, values.double())
+
+    def energies_and_stretches(self, network: nn.Module, exact: bool = False) -> tuple[Tensor, Tensor]:
         """Also dU/ds of each frame, kJ/mol, where s stretches all lengths."""
-        with torch.enable_grad():
-            displacements = self.displacements.detach().requires_grad_()
-            beads = network(displacements, self.types, self.rows, self.columns)
-            (slopes,) = torch.autograd.grad(beads.sum(), displacements, create_graph=True)
-            along = (slopes * displacements.detach()).sum(1).double()
-        number = self.frames.stop - self.frames.start
-        energies = beads.new_zeros(number, dtype=torch.float64).index_add(0, self.frame_of_bead, beads.double())
-        return energies, along.new_zeros(number).index_add(0, self.frame_of_pair, along)
+        if isinstance(network, FilterConvolutionNetwork) and not exact:
+            graph = (self.displacements, self.types, self.rows, self.columns)
+            beads, slopes = tabulated_energies(network, *graph, gradients=True)
+            assert slopes is not None
+        else:
+            with torch.enable_grad():
+                displacements = self.displacements.detach().requires_grad_()
+                beads = network(displacements, self.types, self.rows, self.columns)
+                (slopes,) = torch.autograd.grad(beads.sum(), displacements, create_graph=True)
+        along = (slopes * self.displacements).sum(1)
+        return self._of_frames(beads, self.frame_of_bead), self._of_frames(along, self.frame_of_pair)
 
 
 class SampledFrames:
@@ -76,6 +87,8 @@ class SampledFrames:
         Of the frames, bar, with this network; needed for a `Pressure`.
     dtype
         Of the network's arithmetic.
+    exact
+        Whether to evaluate filters at every pair, where tables would have an error of some 1e-4.
     """
 
     def __init__(
@@ -86,7 +99,9 @@ class SampledFrames:
         thermal: float,
         pressures: FloatArray | None = None,
         dtype: torch.dtype = torch.float32,
+        exact: bool = False,
     ) -> None:
+        self._exact = exact
         self.observables, self.thermal = list(observables), thermal
         self.parts = list(_parts(configurations, network, dtype))
         self._has_pressure = any(isinstance(each, Pressure) for each in observables)
@@ -110,10 +125,10 @@ class SampledFrames:
         energies, stretches = [], []
         for part in self.parts:
             if self._has_pressure:
-                energy, stretch = part.energies_and_stretches(network)
+                energy, stretch = part.energies_and_stretches(network, self._exact)
                 stretches.append(stretch.detach())
             else:
-                energy = part.energies(network)
+                energy = part.energies(network, self._exact)
             energies.append(energy.detach())
         return torch.cat(energies), torch.cat(stretches) if stretches else torch.zeros(0)
 
@@ -165,10 +180,10 @@ class SampledFrames:
                     of_pressure -= slope[0] * weights / (3 * self.volumes) / BAR / observable.scale
         for part in self.parts:
             if self._has_pressure:
-                energy, stretch = part.energies_and_stretches(network)
+                energy, stretch = part.energies_and_stretches(network, self._exact)
                 (energy @ factors[part.frames] + stretch @ of_pressure[part.frames]).backward()
             else:
-                (part.energies(network) @ factors[part.frames]).backward()
+                (part.energies(network, self._exact) @ factors[part.frames]).backward()
         return float(loss.detach()), effective(weights)
 
 

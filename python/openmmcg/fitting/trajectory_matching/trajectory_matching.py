@@ -313,18 +313,12 @@ class _Fit:
         loss = loss_of(self._observables, means, self._targets)
         steps, effective = 0, 1.0
         while not last and steps < self._settings["steps"]:
-            before = copy.deepcopy(self._network.state_dict())
             self._optimizer.zero_grad()
-            sampled.gradient(self._network, self._targets)
+            _, effective = sampled.gradient(self._network, self._targets)
+            if effective < self._settings["effective"]:
+                break  # the frames say too little of this network
             self._optimizer.step()
-            found = sampled.loss(self._network, self._targets)[2]
-            if found < self._settings["effective"] and steps:
-                # The frames say too little of this network.
-                self._network.load_state_dict(before)
-                break
-            steps, effective = steps + 1, found
-            if found < self._settings["effective"]:
-                break
+            steps += 1
         return {"loss": loss, "means": [mean.tolist() for mean in means], "steps": steps, "effective": effective}
 
     def _sample(self, number: int) -> SampledFrames:

@@ -9,7 +9,8 @@ import openmm
 from numpy.typing import NDArray
 from openmm import app, unit
 
-from openmmcg.reference.molecules.water import GRAMS_PER_CUBIC_CENTIMETRE, AllAtomSystem, cutoff_in, without_overlaps
+from openmmcg.constants import GRAM_PER_CUBIC_CENTIMETER
+from openmmcg.reference.molecules.water import AllAtomSystem, cutoff_in, without_overlaps
 
 _CALORIE = 4.184
 _ARGON = (0.3405, 0.238 * _CALORIE)  # nm, kJ/mol
@@ -147,7 +148,7 @@ def _lattice(molecules: int, density: float, mass: float, seed: int) -> tuple[fl
         raise ValueError(
             f"a liquid needs molecules and a positive density, got {molecules} molecules at {density} g/cm³"
         )
-    width = (molecules * mass / (density * GRAMS_PER_CUBIC_CENTIMETRE)) ** (1 / 3)
+    width = (molecules * mass / (density * GRAM_PER_CUBIC_CENTIMETER)) ** (1 / 3)
     cells = int(np.ceil(molecules ** (1 / 3) - 1e-9))
     sites = np.stack(np.meshgrid(*[np.arange(cells)] * 3, indexing="ij"), axis=-1).reshape(-1, 3) + 0.5
     random = np.random.default_rng(seed)

@@ -11,11 +11,11 @@ import openmm
 from numpy.typing import ArrayLike, NDArray
 from openmm import app, unit
 
+from openmmcg.constants import GRAM_PER_CUBIC_CENTIMETER
 from openmmcg.simulation.context import default_box
 from openmmcg.simulation.minimise import minimise
 
 WATER_MODELS = ("spce", "tip3p")
-GRAMS_PER_CUBIC_CENTIMETRE = 602.214076  # in amu/nm³
 _CUTOFF_PER_WIDTH = 0.49
 _SMALLEST_CUTOFF = 0.5
 _SEAM = 0.15  # nm left free at the faces, so that no two molecules sit on top of each other there
@@ -85,7 +85,7 @@ def water_box(
     molecule_mass = sum(
         atom.element.mass.value_in_unit(unit.dalton) for atom in next(shipped.topology.residues()).atoms()
     )
-    molecules_per_volume = density * GRAMS_PER_CUBIC_CENTIMETRE / molecule_mass
+    molecules_per_volume = density * GRAM_PER_CUBIC_CENTIMETER / molecule_mass
     width = (molecules / molecules_per_volume) ** (1 / 3)
     reach = cutoff_in(width, cutoff, molecules, density)
 

@@ -1,4 +1,4 @@
-"""Forces of a filter-convolution network for training: tabulated filters, and adjoints written by hand.
+"""Energies and forces of a filter-convolution network for training: tabulated filters, adjoints written by hand.
 
 What makes the native engine fast serves training as well. Filters depend on the distance alone, so they are
 evaluated at some hundred knots instead of at every pair, and interpolated. Where all beads of a type have the
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from openmmcg.fitting.force_matching.pair_sums import convolve, multiply
+from openmmcg.fitting.pair_sums import convolve, multiply
 from openmmcg.potentials.networks import (
     Filter,
     FilterConvolutionNetwork,
@@ -52,6 +52,28 @@ def tabulated_forces(
     program = _Forces(displacements, types, rows, columns, network.types, network.cutoff)
     network.describe(program)
     return program.forces()
+
+
+def tabulated_energies(
+    network: FilterConvolutionNetwork,
+    displacements: Tensor,
+    types: Tensor,
+    rows: Tensor,
+    columns: Tensor,
+    *,
+    gradients: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """Energies of beads, ``[N]``, kJ/mol, and on demand their gradients, ``[E, 3]``, with respect to displacements.
+
+    Both are differentiable once with respect to the network's parameters. Arguments and errors are those of
+    `tabulated_forces`.
+    """
+    program = _Forces(displacements, types, rows, columns, network.types, network.cutoff)
+    network.describe(program)
+    assert program.energies is not None
+    slopes = program.gradients() if gradients else None
+    program.forget()
+    return program.energies, slopes
 
 
 @dataclass
@@ -93,19 +115,28 @@ class _Forces:
         # dE/dr of every pair, and dE/dr̂ where there are convolutions with directions.
         self.slopes = torch.zeros_like(distances).squeeze(1)
         self.direction_gradients = torch.zeros_like(displacements)
+        self.energies: Tensor | None = None
         self._adjoints: list[Callable[[], None]] = []
 
-    def forces(self) -> Tensor:
-        """Once: the adjoints are forgotten as they run.
+    def forget(self) -> None:
+        """Drop the adjoints.
 
         They refer to this object, which refers to them: all features of all batches would wait for Python's collector.
         """
+        self._adjoints.clear()
+
+    def gradients(self) -> Tensor:
+        """Of the energy with respect to the displacements, once: the adjoints are forgotten as they run."""
         while self._adjoints:
             self._adjoints.pop()()
         along = (self.direction_gradients * self.directions).sum(1, keepdim=True)
         inverses = self.distances.reciprocal().masked_fill(self.distances == 0, 0.0)
         across = (self.direction_gradients - along * self.directions) * inverses
-        gradients = self.slopes.unsqueeze(1) * self.directions + across
+        return self.slopes.unsqueeze(1) * self.directions + across
+
+    def forces(self) -> Tensor:
+        """Once, as `gradients`."""
+        gradients = self.gradients()
         forces = gradients.new_zeros(len(self.types), 3)
         return forces.index_add(0, self.rows, gradients).index_add(0, self.columns, -gradients)
 
@@ -237,6 +268,8 @@ class _Forces:
         return result
 
     def readout(self, value: _Value, weight: Tensor, bias: Tensor | None = None) -> None:
+        features = self._of_beads(value)
+        self.energies = features @ weight.reshape(-1) + (0.0 if bias is None else bias.sum())
         self._adjoints.append(lambda: value.add_to_adjoint(weight.expand_as(value.features)))
 
     def _of_beads(self, value: _Value) -> Tensor:

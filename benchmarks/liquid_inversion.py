@@ -24,7 +24,7 @@ import openmm
 from md_water import processor, versions
 from openmm import app, unit
 
-from openmmcg.constants import GAS_CONSTANT
+from openmmcg.constants import GAS_CONSTANT, GRAM_PER_CUBIC_CENTIMETER
 from openmmcg.fitting import BoltzmannInversion
 from openmmcg.fitting.boltzmann_inversion.figures import convergence, distributions
 from openmmcg.frames import Frames

@@ -290,13 +290,15 @@ class Fit:
             curves[f"beads, {brake.name}"] = found[brake.name].mean_squared_displacement
             self.summary[f"{name} {brake.name}"] = found[brake.name].summary()
             self.report.text(f"{name}, {brake.name}: {found[brake.name].verdict}")
-        self.report.figure(self._displacements(curves), f"{name}: mean squared displacement, and that by the atoms'.")
+        self.report.figure(
+            self._displacements(name, curves), f"{name}: mean squared displacement, and that by the atoms'."
+        )
         landscape = found["amplitude"]
         if landscape.value:
             self._scan(name, potential, landscape.value)
         self._velocities(name, potential, found)
 
-    def _displacements(self, curves: dict) -> Figure:
+    def _displacements(self, name: str, curves: dict) -> Figure:
         figure = Figure(figsize=(9, 3.6), layout="constrained")
         left, right = figure.subplots(1, 2)
         atoms = curves["atoms"]
@@ -307,7 +309,7 @@ class Fit:
         left.set(xlabel="time (ps)", ylabel="mean squared displacement (nm²)")
         right.set(xlabel="time (ps)", ylabel="that of the atoms = 1")
         left.legend(frameon=False)
-        self.summary["mean squared displacement"] = {
+        self.summary[f"{name} mean squared displacement"] = {
             label: [
                 float(np.interp(t, curve.time, curve.value) / np.interp(t, atoms.time, atoms.value))
                 for t in (0.1, 0.3, 1.0, 3.0, self.window[1])

@@ -127,6 +127,25 @@ def test_the_alanine_example_runs_and_resumes(tmp_path):
 
 
 @pytest.mark.slow
+def test_the_example_of_structure_and_dynamics_runs_and_resumes(tmp_path):
+    example, directory = ROOT / "examples" / "structure_and_dynamics.py", tmp_path / "liquids"
+    options = ["--quick", "--liquids", "argon", "--molecules", "125", "--directory", directory]
+    run(example, *options, cwd=tmp_path)
+    summary = json.loads((directory / "summary.json").read_text())["argon"]
+    for name in ("GNN", "PaiNN"):
+        found = summary[name]
+        assert 0 < found["mean_abs_difference_of_g"] < 1 and found["force_rmse_kcal_mol_A"] > 0
+        assert summary[f"{name} pressure"]["density_at_1_bar"][0] > 0
+        assert {"verdict", "attempts", "value"} <= summary[f"{name} amplitude"].keys() & summary[
+            f"{name} friction"
+        ].keys()
+    assert (directory / "report.html").stat().st_size > 50_000
+    frames = {path: path.stat().st_mtime_ns for path in directory.rglob("*.h5md")}
+    run(example, *options, cwd=tmp_path)
+    assert frames == {path: path.stat().st_mtime_ns for path in directory.rglob("*.h5md")}
+
+
+@pytest.mark.slow
 def test_the_chignolin_example_runs(tmp_path):
     directory = tmp_path / "chignolin"
     run(ROOT / "examples" / "chignolin.py", "--quick", "--directory", directory, cwd=tmp_path)

@@ -86,7 +86,7 @@ class CGPotential:
             "temperature": temperature,
             "provenance": finite_or_null(provenance or {}),
         }
-        entries: dict[str, str | bytes] = {"priors.json": json.dumps([to_xml(prior) for prior in priors])}
+        entries: dict[str, str | bytes] = {"priors.json": json.dumps([to_xml(prior, len(kinds)) for prior in priors])}
         module = None
         if network is not None:
             with optional_imports():
@@ -120,7 +120,7 @@ class CGPotential:
             **self._file.description,
             "provenance": finite_or_null({**self.provenance, **(provenance or {})}),
         }
-        templates = [*self._file.priors, *(to_xml(prior) for prior in priors)]
+        templates = [*self._file.priors, *(to_xml(prior, len(self.bead_types)) for prior in priors)]
         entries: dict[str, str | bytes] = {**self._file.entries, "priors.json": json.dumps(templates)}
         return CGPotential.load(to_bytes(None, description, entries))
 

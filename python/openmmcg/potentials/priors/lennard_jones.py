@@ -127,9 +127,14 @@ class LennardJones:
         c12 = np.asarray(self.c12, float)
         return c12, np.zeros_like(c12) if self.c6 is None else np.asarray(self.c6, float)
 
+    @property
+    def types(self) -> int:
+        """How many bead types it knows."""
+        return len(self.c12)
+
     def template(self) -> openmm.CustomNonbondedForce:
         """The prior as an OpenMM force without particles."""
-        types = len(self.c12)
+        types = self.types
         tables = {"c12": self.c12} | ({} if self.c6 is None else {"c6": self.c6})
         energy = "c12/r^12" if self.c6 is None else "c12/r^12 - c6/r^6"
         # A number is much faster than a table in OpenMM's inner loop.

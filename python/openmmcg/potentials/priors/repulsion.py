@@ -95,10 +95,15 @@ class Repulsion:
         sigmas = shortest * (GAS_CONSTANT * first.temperature) ** (1.0 / exponent)
         return cls(sigmas.tolist(), exponent, 1.5 * float(sigmas.max()))
 
+    @property
+    def types(self) -> int:
+        """How many bead types it knows."""
+        return len(self.sigmas)
+
     def template(self) -> openmm.CustomNonbondedForce:
         """The prior as an OpenMM force without particles."""
         c, cutoff = float(self.exponent), float(self.cutoff)
-        types = len(self.sigmas)
+        types = self.types
         # A number is much faster than a table in OpenMM's inner loop.
         sigma = repr(float(self.sigmas[0][0])) if types == 1 else "sigmas(type1, type2)"
         force = openmm.CustomNonbondedForce(

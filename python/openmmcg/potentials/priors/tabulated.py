@@ -172,10 +172,22 @@ class TabulatedPairs:
         if not self.cutoff > 0:
             raise ValueError(f"the cutoff of pairs must be positive, got {self.cutoff} nm")
 
+    @property
+    def types(self) -> int:
+        """How many bead types it knows."""
+        return 1 + max(max(kinds) for kinds in self.terms)
+
+    def for_types(self, number: int) -> TabulatedPairs:
+        """The same among more bead types, which do not interact."""
+        if number <= self.types:
+            return self
+        zeros = [0.0] * len(next(iter(self.terms.values())))
+        return TabulatedPairs({**self.terms, (number - 1, number - 1): zeros}, self.cutoff)
+
     def template(self) -> openmm.CustomNonbondedForce:
         """The prior as an OpenMM force without particles."""
         rows = [list(map(float, energies)) for energies in self.terms.values()]
-        types = 1 + max(max(kinds) for kinds in self.terms)
+        types = self.types
         force = openmm.CustomNonbondedForce("u(r)" if types == 1 else "u(term(type1, type2), r)")
         force.setName("TabulatedPairs")
         force.addPerParticleParameter("type")

@@ -40,16 +40,25 @@ class HasTemplate(Protocol):
 Prior: TypeAlias = "HasTemplate | openmm.Force"
 
 
-def to_xml(prior: Prior) -> str:
-    """A prior as OpenMM XML, the form in which files hold it.
+def to_xml(prior: Prior, types: int | None = None) -> str:
+    """A prior as OpenMM XML, the form in which files hold it, among so many bead types.
 
     Raises
     ------
     ValueError
-        It is no template: neither a ``CustomNonbondedForce`` with ``type`` as its only per-particle parameter and no
-        particles, nor a ``CustomVolumeForce``, nor a force with bonds, angles or torsions. Or the terms of a
-        `MoleculePrior` are of beads that its molecule does not have.
+        It knows fewer types, and would act on the others as on the first. It is no template: neither a
+        ``CustomNonbondedForce`` with ``type`` as its only per-particle parameter and no particles, nor a
+        ``CustomVolumeForce``, nor a force with bonds, angles or torsions. Or the terms of a `MoleculePrior` are of
+        beads that its molecule does not have.
     """
+    known = getattr(prior, "types", None)
+    if types is not None and known is not None and known < types:
+        if not hasattr(prior, "for_types"):
+            raise ValueError(
+                f"a {type(prior).__name__} for {known} bead types is among {types}; give it numbers for all pairs of "
+                "types, such as none at all (σ or C12 of 0)"
+            )
+        prior = prior.for_types(types)
     force = prior if isinstance(prior, openmm.Force) else prior.template()
     pair = isinstance(force, openmm.CustomNonbondedForce) and (
         force.getNumParticles() == 0
@@ -285,7 +294,8 @@ class PriorForces:
             system.addParticle(1.0)
         # So wide that the cutoffs are checked against the boxes of the frames only.
         system.setDefaultPeriodicBoxVectors((1e3, 0, 0), (0, 1e3, 0), (0, 0, 1e3))
-        add_priors(system, [to_xml(prior) for prior in priors], types, bonds, periodic, type_names)
+        number = 1 + max(types, default=0) if type_names is None else len(type_names)
+        add_priors(system, [to_xml(prior, number) for prior in priors], types, bonds, periodic, type_names)
         for force in others:
             system.addForce(force)
         platform = openmm.Platform.getPlatformByName("Reference")

@@ -84,7 +84,7 @@ class Size:
     motion: float = 200.0  # of the run from which the atoms' diffusion is taken
     window: tuple[float, float] = (2.0, 10.0)
     epochs: int = 30
-    iterations: tuple[int, int] = (60, 25)  # from scratch, and from where force matching ended
+    iterations: tuple[int, int] = (20, 8)  # from scratch, and from where force matching ended
     fit: float = 20.0
     pressure: float = 40.0
     diffusion: float = 100.0
@@ -212,7 +212,7 @@ class Fit:
         priors = repulsion.priors
         scratch = TrajectoryMatching(
             GNN(types=1, channels=16, blocks=2, cutoff=0.6), [observable], priors=priors,
-            iterations=size.iterations[0], learning_rate=5e-3, **options,
+            iterations=size.iterations[0], **options,
         )  # fmt: skip
         gnn = scratch.fit(self.beads, self.folder / "gnn", frames=self.known).potential
         network = PaiNN(
@@ -222,9 +222,7 @@ class Fit:
         matching = ForceMatching(network, priors, epochs=size.epochs, learning_rate=6e-3, validation_fraction=fraction)
         matched = matching.fit(self.beads, self.folder / "forces", frames=self.known).potential
         network.load_state_dict(matched.network.state_dict())
-        onwards = TrajectoryMatching(
-            network, [observable], priors=priors, iterations=size.iterations[1], steps=5, learning_rate=5e-4, **options
-        )
+        onwards = TrajectoryMatching(network, [observable], priors=priors, iterations=size.iterations[1], **options)
         painn = onwards.fit(self.beads, self.folder / "painn", frames=self.known).potential
         potentials = {"C12 alone": repulsion, "PaiNN, forces": matched, "GNN": gnn, "PaiNN": painn}
         rows = []

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from openmmcg.fitting.trajectory_matching.observables import Configuration, Observable, pair_distances
-from openmmcg.fitting.trajectory_matching.reweighting import _loss
+from openmmcg.fitting.trajectory_matching.reweighting import differentiable_loss
 from openmmcg.optional import optional_imports
 
 with optional_imports():
@@ -166,7 +166,7 @@ def adjoint_gradient(
     for observable in observables:
         values = [observable.values(Configuration(each.positions, motion.box, motion.types)) for each in states]
         means.append(torch.stack(values).mean(0).double())
-    loss = _loss(observables, means, targets)
+    loss = differentiable_loss(observables, means, targets)
     loss.backward()
     last = states[-1]
     end = State(last.positions.detach(), last.velocities.detach(), last.chain.detach())

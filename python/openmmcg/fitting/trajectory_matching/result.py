@@ -28,10 +28,9 @@ class TrajectoryMatchingResult:
         The network with the least loss, of those that were simulated, and the priors.
     losses : array [simulations]
         Of each simulation; NaN where it left all bounds.
-    steps : array [simulations]
-        Gradient steps that followed each simulation.
     effective : array [simulations]
-        Effective number of frames at the last of them, as a part of the frames; 1 by the adjoint method.
+        Effective number of frames after the step that followed, as a part of them; 1 by the adjoint method, and where
+        there was nothing to be gained.
     best : int
         Which simulation's network it is.
     labels : list of str
@@ -42,7 +41,6 @@ class TrajectoryMatchingResult:
 
     potential: CGPotential
     losses: FloatArray
-    steps: NDArray[np.int64]
     effective: FloatArray
     best: int
     labels: list[str]
@@ -73,7 +71,6 @@ class TrajectoryMatchingResult:
                 "verdict": self.verdict,
                 "best": self.best,
                 "losses": self.losses.tolist(),
-                "steps": self.steps.tolist(),
                 "effective": self.effective.tolist(),
                 "differences": self.differences,
                 "observables": [

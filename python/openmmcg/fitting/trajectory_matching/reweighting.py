@@ -1,9 +1,9 @@
-"""Gradients of ensemble averages by reweighting the frames of a simulation (DiffTRe)."""
+"""Ensemble averages and their derivatives by reweighting the frames of a simulation, and the steps that follow."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from openmmcg._openmmcg import neighbor_pairs
+from openmmcg.analysis.statistics import block_slices
 from openmmcg.constants import BAR
 from openmmcg.fitting.filter_tables import tabulated_energies
 from openmmcg.fitting.trajectory_matching.observables import Configuration, Observable, Pressure
@@ -19,56 +20,61 @@ from openmmcg.potentials.networks import FilterConvolutionNetwork
 
 FloatArray = NDArray[np.float64]
 
-# Pairs of beads whose energies are differentiated at once: as many as fit the caches of one core.
-_PAIRS_AT_ONCE = 200_000
+# Blocks of frames from which the noise of a mean is known.
+_BLOCKS = 10
+# The length of a step in parameters counts so much beside what it does to energies, of an average direction.
+_RIDGE = 1e-3
+# Of the logarithm of the damping.
+_BISECTIONS = 50
+# How often a step is halved that frames say too little of.
+_HALVINGS = 5
 
 
-@dataclass(frozen=True)
-class Part:
-    """Some frames as one graph without edges between them.
-
-    Attributes
-    ----------
-    displacements : Tensor [E, 3]
-        nm
-    types, frame_of_bead : Tensor [N]
-    rows, columns, frame_of_pair : Tensor [E]
-    frames : slice
-        Which of all.
-    """
+class Graph(NamedTuple):
+    """One frame, as networks see it; displacements ``[E, 3]`` in nm, types ``[N]``, rows and columns ``[E]``."""
 
     displacements: Tensor
     types: Tensor
-    frame_of_bead: Tensor
     rows: Tensor
     columns: Tensor
-    frame_of_pair: Tensor
-    frames: slice
 
-    def energies(self, network: nn.Module, exact: bool = False) -> Tensor:
-        """Of each frame, kJ/mol, ``[F]``; by tables of the filters where the network has some, see `filter_tables`."""
-        graph = (self.displacements, self.types, self.rows, self.columns)
+    def energy(self, network: nn.Module, exact: bool = False) -> Tensor:
+        """kJ/mol; by tables of the filters where the network has some, see `filter_tables`."""
         if isinstance(network, FilterConvolutionNetwork) and not exact:
-            return self._of_frames(tabulated_energies(network, *graph)[0], self.frame_of_bead)
-        return self._of_frames(network(*graph), self.frame_of_bead)
+            return tabulated_energies(network, *self)[0].double().sum()
+        return network(*self).double().sum()
 
-    def _of_frames(self, values: Tensor, frames: Tensor) -> Tensor:
-        total = values.new_zeros(self.frames.stop - self.frames.start, dtype=torch.float64)
-        return total.index_add(0, frames, values.double())
-
-    def energies_and_stretches(self, network: nn.Module, exact: bool = False) -> tuple[Tensor, Tensor]:
-        """Also dU/ds of each frame, kJ/mol, where s stretches all lengths."""
+    def energy_and_stretch(self, network: nn.Module, exact: bool = False) -> tuple[Tensor, Tensor]:
+        """Also dU/ds, kJ/mol, where s stretches all lengths."""
         if isinstance(network, FilterConvolutionNetwork) and not exact:
-            graph = (self.displacements, self.types, self.rows, self.columns)
-            beads, slopes = tabulated_energies(network, *graph, gradients=True)
+            beads, slopes = tabulated_energies(network, *self, gradients=True)
             assert slopes is not None
         else:
             with torch.enable_grad():
                 displacements = self.displacements.detach().requires_grad_()
-                beads = network(displacements, self.types, self.rows, self.columns)
+                beads = network(displacements, *self[1:])
                 (slopes,) = torch.autograd.grad(beads.sum(), displacements, create_graph=True)
-        along = (slopes * self.displacements).sum(1)
-        return self._of_frames(beads, self.frame_of_bead), self._of_frames(along, self.frame_of_pair)
+        return beads.double().sum(), (slopes * self.displacements).double().sum()
+
+
+class Linear(NamedTuple):
+    """Reweighted means and how they change with the network's parameters.
+
+    Attributes
+    ----------
+    means : list of Tensor [values]
+    slopes : Tensor [all values, parameters]
+        Of the means.
+    energies : Tensor [frames, parameters]
+        Of U/k_BT less its mean, times the root of the weights: their squares add up to the variance of the change.
+    effective : float
+        Effective number of frames, as a part of them.
+    """
+
+    means: list[Tensor]
+    slopes: Tensor
+    energies: Tensor
+    effective: float
 
 
 class SampledFrames:
@@ -79,7 +85,7 @@ class SampledFrames:
     network : Module
         Of the simulation.
     configurations : sequence of Configuration
-        Its frames.
+        Its frames, those of each replica one after the other.
     observables : sequence of Observable
     thermal : float
         k_B T, kJ/mol.
@@ -103,7 +109,7 @@ class SampledFrames:
     ) -> None:
         self._exact = exact
         self.observables, self.thermal = list(observables), thermal
-        self.parts = list(_parts(configurations, network, dtype))
+        self.graphs = [_graph(each, network, dtype) for each in configurations]
         self._has_pressure = any(isinstance(each, Pressure) for each in observables)
         if self._has_pressure and pressures is None:
             raise ValueError("the frames have no pressures; simulate with pressures=True")
@@ -115,22 +121,19 @@ class SampledFrames:
             else:
                 with torch.no_grad():
                     self.values.append(torch.stack([observable.values(c).double() for c in configurations]))
-        with torch.no_grad():
-            self._energies, self._stretches = self._evaluate(network)
+        self._energies, self._stretches = self._evaluate(network)
 
     def __len__(self) -> int:
-        return len(self._energies)
+        return len(self.graphs)
 
     def _evaluate(self, network: nn.Module) -> tuple[Tensor, Tensor]:
-        energies, stretches = [], []
-        for part in self.parts:
-            if self._has_pressure:
-                energy, stretch = part.energies_and_stretches(network, self._exact)
-                stretches.append(stretch.detach())
-            else:
-                energy = part.energies(network, self._exact)
-            energies.append(energy.detach())
-        return torch.cat(energies), torch.cat(stretches) if stretches else torch.zeros(0)
+        """Energies and stretches of all frames."""
+        with torch.no_grad():
+            if not self._has_pressure:
+                energies = torch.stack([graph.energy(network, self._exact) for graph in self.graphs])
+                return energies, torch.zeros_like(energies)
+            both = [graph.energy_and_stretch(network, self._exact) for graph in self.graphs]
+            return torch.stack([each[0].detach() for each in both]), torch.stack([each[1].detach() for each in both])
 
     def weights(self, energies: Tensor) -> Tensor:
         """Of the frames, ``[F]``, with other energies than they were sampled with; they add up to one."""
@@ -141,50 +144,135 @@ class SampledFrames:
         result = []
         for observable, values in zip(self.observables, self.values, strict=True):
             if isinstance(observable, Pressure):
-                change = -(stretches - self._stretches) / (3 * self.volumes) / BAR / observable.scale
+                change = (stretches - self._stretches) * self._of_pressure(observable)
                 values = values + change[:, None]
             result.append(values)
         return result
 
+    def _of_pressure(self, observable: Pressure) -> Tensor:
+        """By what a stretch changes the observable, ``[F]``."""
+        return -1 / (3 * self.volumes * BAR * observable.scale)
+
     def loss(self, network: nn.Module, targets: Sequence[FloatArray]) -> tuple[float, list[FloatArray], float]:
         """Loss, means of the observables and effective number of frames, as a part of them."""
-        with torch.no_grad():
-            energies, stretches = self._evaluate(network)
-            weights = self.weights(energies)
-            means = [weights @ values for values in self._observed(stretches)]
-            loss = _loss(self.observables, means, targets)
-        return float(loss), [mean.numpy() for mean in means], effective(weights)
-
-    def gradient(self, network: nn.Module, targets: Sequence[FloatArray]) -> tuple[float, float]:
-        """Adds the gradient of the loss to the network's parameters; the loss, and the effective number of frames.
-
-        The derivative of a mean is that of the weights, −β⟨(O − ⟨O⟩) ∂U/∂θ⟩ (Thaler and Zavadlav, Nat. Commun. 12,
-        6884 (2021), equation 4), so each frame's energy is differentiated once, times a number.
-        """
-        with torch.no_grad():
-            energies, stretches = self._evaluate(network)
+        energies, stretches = self._evaluate(network)
         weights = self.weights(energies)
-        observed = self._observed(stretches)
-        means = [(weights @ values).requires_grad_() for values in observed]
-        loss = _loss(self.observables, means, targets)
-        slopes = torch.autograd.grad(loss, means)
-        # What each frame adds to the loss, to first order.
-        shares = sum(values @ slope for values, slope in zip(observed, slopes, strict=True))
-        assert isinstance(shares, Tensor)
-        factors = -weights * (shares - weights @ shares) / self.thermal
-        of_pressure = torch.zeros(0)
-        if self._has_pressure:
-            of_pressure = torch.zeros(len(self), dtype=torch.float64)
-            for observable, slope in zip(self.observables, slopes, strict=True):
-                if isinstance(observable, Pressure):
-                    of_pressure -= slope[0] * weights / (3 * self.volumes) / BAR / observable.scale
-        for part in self.parts:
+        means = [(weights @ values).numpy() for values in self._observed(stretches)]
+        return loss_of(self.observables, means, targets), means, effective(weights)
+
+    def noise(self) -> float:
+        """What the loss would be, on average, with the right network, from so many frames."""
+        total = 0.0
+        for observable, values in zip(self.observables, self.values, strict=True):
+            number = max(2, min(_BLOCKS, len(values) // 2))
+            blocks = torch.stack([values[part].mean(0) for part in block_slices(len(values), number)])
+            total += observable.weight * float((blocks.var(0) / number).mean())
+        return total
+
+    def linearised(self, network: nn.Module) -> Linear:
+        """Means and their derivatives, −β⟨(O − ⟨O⟩) ∂U/∂θ⟩ (Thaler and Zavadlav, equation 4), of every frame once."""
+        parameters = [each for each in network.parameters() if each.requires_grad]
+        energies, stretches, rows, stretch_rows = [], [], [], []
+        for graph in self.graphs:
             if self._has_pressure:
-                energy, stretch = part.energies_and_stretches(network, self._exact)
-                (energy @ factors[part.frames] + stretch @ of_pressure[part.frames]).backward()
+                energy, stretch = graph.energy_and_stretch(network, self._exact)
+                stretch_rows.append(
+                    _flat(torch.autograd.grad(stretch, parameters, retain_graph=True, allow_unused=True), parameters)
+                )
+                stretches.append(stretch.detach())
             else:
-                (part.energies(network, self._exact) @ factors[part.frames]).backward()
-        return float(loss.detach()), effective(weights)
+                energy = graph.energy(network, self._exact)
+            rows.append(_flat(torch.autograd.grad(energy, parameters, allow_unused=True), parameters))
+            energies.append(energy.detach())
+        weights = self.weights(torch.stack(energies))
+        observed = self._observed(torch.stack(stretches) if stretches else self._stretches)
+        jacobian = torch.stack(rows) / self.thermal
+        jacobian -= weights @ jacobian
+        means = [weights @ values for values in observed]
+        slopes = []
+        for observable, values, mean in zip(self.observables, observed, means, strict=True):
+            slope = -((values - mean) * weights[:, None]).T @ jacobian
+            if isinstance(observable, Pressure):
+                slope += (weights * self._of_pressure(observable)) @ torch.stack(stretch_rows)
+            slopes.append(slope)
+        return Linear(means, torch.cat(slopes), weights.sqrt()[:, None] * jacobian, effective(weights))
+
+    def gradient(self, network: nn.Module, targets: Sequence[FloatArray]) -> Tensor:
+        """Of the loss, with respect to the network's parameters one after the other."""
+        linear = self.linearised(network)
+        residual, scales = self._residual(linear.means, targets)
+        return 2 * (scales * residual) @ linear.slopes
+
+    def _residual(self, means: Sequence[Tensor], targets: Sequence[FloatArray]) -> tuple[Tensor, Tensor]:
+        """Differences whose squares add up to the loss, and by what differences of the means are multiplied there."""
+        scales = [
+            torch.full((len(mean),), (observable.weight / len(mean)) ** 0.5, dtype=torch.float64)
+            for observable, mean in zip(self.observables, means, strict=True)
+        ]
+        away = torch.cat([mean - torch.as_tensor(target) for mean, target in zip(means, targets, strict=True)])
+        return torch.cat(scales) * away, torch.cat(scales)
+
+    def step(self, network: nn.Module, targets: Sequence[FloatArray], least: float) -> float:
+        """Change the network such that the loss falls, as far as these frames can tell.
+
+        A step of Gauss and Newton, damped (Levenberg and Marquardt) by the variance of the change of U/k_BT over the
+        frames, which is what makes frames say less, and a little by the length in parameters. It is in the space of the
+        frames' gradients, where these are fewer than the parameters. Damping is as strong as keeps the effective
+        number of frames at `least`, and stronger where less would fit the noise.
+
+        Returns
+        -------
+        float
+            Effective number of frames after the step, as a part of them; 1 where there was nothing to be gained.
+        """
+        linear = self.linearised(network)
+        residual, scales = self._residual(linear.means, targets)
+        slopes = scales[:, None] * linear.slopes
+        noise = self.noise()
+        if float(residual @ residual) <= noise:
+            return 1.0
+        basis = torch.cat([linear.energies, slopes])
+        if len(basis) > basis.shape[1]:
+            basis = torch.eye(basis.shape[1], dtype=basis.dtype)
+        of_means, of_energies, gram = slopes @ basis.T, linear.energies @ basis.T, basis @ basis.T
+        metric = of_energies.T @ of_energies
+        metric += _RIDGE * float(metric.trace() / gram.trace()) * gram
+        metric += 1e-9 * float(metric.trace()) / len(basis) * torch.eye(len(basis), dtype=basis.dtype)
+        # In axes in which both are diagonal, so that every strength of damping costs nothing.
+        lower = torch.linalg.cholesky(metric)
+        whitened = torch.linalg.solve_triangular(lower, of_means.T, upper=False)
+        values, axes = torch.linalg.eigh(whitened @ whitened.T)
+        axes = torch.linalg.solve_triangular(lower.T, axes, upper=True)
+        along, spread, aim = of_means @ axes, of_energies @ axes, axes.T @ (of_means.T @ residual)
+        strongest, weakest = (float(values[-1]) * each for each in (1e6, 1e-12))
+        for _ in range(_BISECTIONS):
+            damping = (strongest * weakest) ** 0.5
+            trial = -aim / (values.clamp(min=0) + damping)
+            left_over = residual + along @ trial
+            too_far = float((spread @ trial).square().sum()) > -2 * np.log(least)
+            if too_far or float(left_over @ left_over) < noise:
+                weakest = damping
+            else:
+                strongest = damping
+        return self._move(network, basis.T @ (axes @ (-aim / (values.clamp(min=0) + strongest))), least)
+
+    def _move(self, network: nn.Module, change: Tensor, least: float) -> float:
+        """Add a change to the parameters, or as much of it as leaves enough frames effective."""
+        parameters = [each for each in network.parameters() if each.requires_grad]
+        start = [each.detach().clone() for each in parameters]
+        found = 0.0
+        for _ in range(_HALVINGS):
+            with torch.no_grad():
+                place = 0
+                for parameter, begin in zip(parameters, start, strict=True):
+                    part = change[place : place + parameter.numel()].view_as(parameter)
+                    parameter.copy_(begin + part.to(parameter.dtype))
+                    place += parameter.numel()
+            found = effective(self.weights(self._evaluate(network)[0]))
+            if found >= least**2:
+                break
+            change = change / 2
+        return found
 
 
 def effective(weights: Tensor) -> float:
@@ -195,52 +283,37 @@ def effective(weights: Tensor) -> float:
 
 def loss_of(observables: Sequence[Observable], means: Sequence[FloatArray], targets: Sequence[FloatArray]) -> float:
     """The sum over observables of weight times mean squared difference."""
-    return float(_loss(observables, [torch.as_tensor(mean) for mean in means], targets))
+    return float(differentiable_loss(observables, [torch.as_tensor(mean) for mean in means], targets))
 
 
-def _loss(observables: Sequence[Observable], means: Sequence[Tensor], targets: Sequence[FloatArray]) -> Tensor:
+def differentiable_loss(
+    observables: Sequence[Observable], means: Sequence[Tensor], targets: Sequence[FloatArray]
+) -> Tensor:
+    """As `loss_of`, of tensors."""
     total = torch.zeros((), dtype=torch.float64)
     for observable, mean, target in zip(observables, means, targets, strict=True):
         total = total + observable.weight * ((mean - torch.as_tensor(target)) ** 2).mean()
     return total
 
 
-def _parts(configurations: Sequence[Configuration], network: nn.Module, dtype: torch.dtype) -> Iterable[Part]:
-    """Frames, gathered as long as they have few pairs together."""
-    gathered: list[tuple[Configuration, NDArray[np.int64], NDArray[np.int64], FloatArray]] = []
-    pairs, first = 0, 0
-    for number, configuration in enumerate(configurations):
-        positions = configuration.positions.numpy().astype(float)
-        box = None if configuration.box is None else configuration.box.numpy().astype(float)
-        if network.cutoff is None:
-            rows = np.arange(len(positions) - 1)
-            columns = rows + 1
-        else:
-            found = neighbor_pairs(positions, box, float(network.cutoff))  # type: ignore[arg-type]
-            rows, columns = (np.asarray(each, np.int64) for each in found)
-        gathered.append((configuration, rows, columns, minimum_image(positions[columns] - positions[rows], box)))
-        pairs += len(rows)
-        if pairs >= _PAIRS_AT_ONCE or number == len(configurations) - 1:
-            yield _joined(gathered, slice(first, number + 1), dtype)
-            gathered, pairs, first = [], 0, number + 1
+def _flat(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> Tensor:
+    parts = [
+        (torch.zeros_like(parameter) if gradient is None else gradient).flatten().double()
+        for gradient, parameter in zip(gradients, parameters, strict=True)
+    ]
+    return torch.cat(parts)
 
 
-def _joined(
-    gathered: Sequence[tuple[Configuration, NDArray[np.int64], NDArray[np.int64], FloatArray]],
-    frames: slice,
-    dtype: torch.dtype,
-) -> Part:
-    sizes = [len(each[0].positions) for each in gathered]
-    starts = np.cumsum([0, *sizes])[:-1]
-    counts = [len(each[1]) for each in gathered]
-    return Part(
-        displacements=torch.from_numpy(np.concatenate([each[3] for each in gathered])).to(dtype),
-        types=torch.cat([each[0].types for each in gathered]),
-        frame_of_bead=torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)),
-        rows=torch.from_numpy(np.concatenate([each[1] + start for each, start in zip(gathered, starts, strict=True)])),
-        columns=torch.from_numpy(
-            np.concatenate([each[2] + start for each, start in zip(gathered, starts, strict=True)])
-        ),
-        frame_of_pair=torch.from_numpy(np.repeat(np.arange(len(counts)), counts)),
-        frames=frames,
+def _graph(configuration: Configuration, network: nn.Module, dtype: torch.dtype) -> Graph:
+    positions = configuration.positions.numpy().astype(float)
+    box = None if configuration.box is None else configuration.box.numpy().astype(float)
+    if network.cutoff is None:
+        rows = np.arange(len(positions) - 1)
+        columns = rows + 1
+    else:
+        found = neighbor_pairs(positions, box, float(network.cutoff))  # type: ignore[arg-type]
+        rows, columns = (np.asarray(each, np.int64) for each in found)
+    separations = minimum_image(positions[columns] - positions[rows], box)
+    return Graph(
+        torch.from_numpy(separations).to(dtype), configuration.types, torch.from_numpy(rows), torch.from_numpy(columns)
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -53,8 +53,9 @@ class TrajectoryMatching:
     force matching ended, and takes curves from experiments. There are two gradients:
 
     * ``"reweighting"`` (DiffTRe; Thaler and Zavadlav, Nat. Commun. 12, 6884 (2021)): a simulation with the native
-      engine gives frames; their weights say how means change with the network, so several steps are made of each
-      simulation, as long as the weights leave enough frames effective. No trajectory is differentiated.
+      engine gives frames, and their weights say how means change with the network. No trajectory is differentiated.
+      Where the authors follow the gradient, a step here is one of Gauss and Newton as long as the frames allow, which
+      needs a tenth of the simulations, see `SampledFrames.step`.
     * ``"adjoint"`` (Wang, Axelrod and Gómez-Bombarelli): a trajectory under a Nosé-Hoover chain, in torch, is
       differentiated by the adjoint method; for small systems and short times. It needs the package torchdiffeq.
 
@@ -70,14 +71,10 @@ class TrajectoryMatching:
     gradient : {"reweighting", "adjoint"}
     iterations : int
         Simulations, or stretches of the trajectory, after the first.
-    learning_rate : float
-        Of Adam.
-    learning_rate_decay : float
-        Factor of the learning rate from one simulation to the next.
-    steps : int
-        Gradient steps that follow a simulation at most; by the adjoint method one.
     effective : float
-        Least effective number of frames at which frames are reweighted, as a part of them.
+        Of reweighting: the effective number of frames after a step, as a part of them. Less makes longer steps.
+    learning_rate : float
+        Of the adjoint method, for Adam.
     replicas : int, optional
         See `RelativeEntropy`.
     duration, interval, time_step : float
@@ -107,11 +104,9 @@ class TrajectoryMatching:
         *,
         priors: Sequence[Prior] = (),
         gradient: Gradient = "reweighting",
-        iterations: int = 50,
+        iterations: int = 20,
+        effective: float = 0.5,
         learning_rate: float = 2e-3,
-        learning_rate_decay: float = 0.97,
-        steps: int = 10,
-        effective: float = 0.8,
         replicas: int | None = None,
         duration: float = 20.0,
         interval: float = 0.2,
@@ -123,15 +118,14 @@ class TrajectoryMatching:
             raise ValueError("there is nothing to fit to; give observables, PairDistances for example")
         if gradient not in ("reweighting", "adjoint"):
             raise ValueError(f"gradient must be 'reweighting' or 'adjoint', not {gradient!r}")
-        if iterations < 0 or steps < 1 or (replicas is not None and replicas < 1):
+        if iterations < 0 or (replicas is not None and replicas < 1):
             raise ValueError(
-                "there must be iterations from 0 on, steps from 1 on and replicas from 1 on; got "
-                f"{iterations}, {steps} and {replicas}"
+                f"there must be iterations from 0 on and replicas from 1 on; got {iterations} and {replicas}"
             )
-        if not (learning_rate > 0 and 0 < learning_rate_decay <= 1 and 0 < effective < 1):
+        if not (learning_rate > 0 and 0 < effective < 1):
             raise ValueError(
-                "the learning rate must be positive, its decay from 0 to 1 and the effective number of frames between "
-                f"0 and 1; got {learning_rate}, {learning_rate_decay} and {effective}"
+                "the learning rate must be positive and the effective number of frames between 0 and 1; got "
+                f"{learning_rate} and {effective}"
             )
         if not interval > 0 or not time_step > 0 or not duration >= 3.5 * interval:
             raise ValueError(
@@ -157,10 +151,7 @@ class TrajectoryMatching:
         self.iterations, self.replicas = iterations, replicas
         self.settings: dict[str, Any] = {
             "gradient": gradient,
-            "learning_rate": learning_rate,
-            "learning_rate_decay": learning_rate_decay,
-            "steps": steps if gradient == "reweighting" else 1,
-            "effective": effective,
+            **({"effective": effective} if gradient == "reweighting" else {"learning_rate": learning_rate}),
             "duration": duration,
             "interval": interval,
             "time_step": time_step,
@@ -221,6 +212,7 @@ class TrajectoryMatching:
             }
             folder = stack.enter_context(claim(directory, "a fit through the trajectory", inputs)).folder
             options = {"platform": platform, "threads": threads, "progress": progress}
+            stack.enter_context(_torch_threads(threads))
             return _Fit(self, system, replicas, folder, options).go()
 
     def _check(self, system: ReferenceFrames) -> None:
@@ -238,6 +230,17 @@ class TrajectoryMatching:
                 )
 
 
+@contextmanager
+def _torch_threads(threads: int | None) -> Iterator[None]:
+    """Let torch use so many threads, where that is said."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 class _Fit:
     """One call of `TrajectoryMatching.fit`."""
 
@@ -253,7 +256,7 @@ class _Fit:
         self._observables, self._priors = fit.observables, fit.priors
         self._system, self._replicas, self._folder, self._options = system, replicas, folder, options
         self._network = copy.deepcopy(fit.network)
-        self._optimizer = torch.optim.Adam(self._network.parameters(), lr=fit.settings["learning_rate"])
+        self._optimizer = torch.optim.Adam(self._network.parameters(), lr=fit.settings.get("learning_rate", 0.0))
         self._types = torch.as_tensor(np.asarray(system.types, np.int64))
         self._box = None if system.box is None else torch.from_numpy(np.array(system.box))
         self._targets = reference_means(fit.observables, self._reference())
@@ -291,10 +294,7 @@ class _Fit:
         return self._result(rows)
 
     def _iterate(self, number: int, rows: Sequence[dict[str, Any]], last: bool) -> dict[str, Any]:
-        """A simulation with the present network, and the steps that follow."""
-        rate = self._settings["learning_rate"] * self._settings["learning_rate_decay"] ** number
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        """A simulation with the present network, and the step that follows."""
         if self._settings["gradient"] == "adjoint":
             return self._adjoint(number, last)
         try:
@@ -308,18 +308,11 @@ class _Fit:
             with torch.no_grad():
                 for name, values in self._network.state_dict().items():
                     values.copy_((values + kept[name]) / 2 if values.is_floating_point() else values)
-            return {"loss": None, "means": [], "steps": 0, "effective": None}
+            return {"loss": None, "means": [], "effective": None}
         means = [values.mean(0).numpy() for values in sampled.values]
         loss = loss_of(self._observables, means, self._targets)
-        steps, effective = 0, 1.0
-        while not last and steps < self._settings["steps"]:
-            self._optimizer.zero_grad()
-            _, effective = sampled.gradient(self._network, self._targets)
-            if effective < self._settings["effective"]:
-                break  # the frames say too little of this network
-            self._optimizer.step()
-            steps += 1
-        return {"loss": loss, "means": [mean.tolist() for mean in means], "steps": steps, "effective": effective}
+        found = 1.0 if last else sampled.step(self._network, self._targets, self._settings["effective"])
+        return {"loss": loss, "means": [mean.tolist() for mean in means], "effective": found}
 
     def _sample(self, number: int) -> SampledFrames:
         path = self._folder / f"simulation_{number}.h5md"
@@ -385,7 +378,7 @@ class _Fit:
         self._walk = (end.positions, end.velocities, end.chain)
         if not last:
             self._optimizer.step()
-        return {"loss": loss, "means": [mean.tolist() for mean in means], "steps": int(not last), "effective": 1.0}
+        return {"loss": loss, "means": [mean.tolist() for mean in means], "effective": 1.0}
 
     def _potential(self, network: nn.Module, provenance: dict[str, Any]) -> CGPotential:
         return CGPotential(
@@ -429,7 +422,6 @@ class _Fit:
         result = TrajectoryMatchingResult(
             potential=self._potential(network, about),
             losses=losses,
-            steps=np.array([row["steps"] for row in rows]),
             effective=np.array([np.nan if row["effective"] is None else row["effective"] for row in rows]),
             best=best,
             labels=[each.label for each in self._observables],

@@ -84,7 +84,7 @@ class Size:
     motion: float = 200.0  # of the run from which the atoms' diffusion is taken
     window: tuple[float, float] = (2.0, 10.0)
     epochs: int = 30
-    iterations: tuple[int, int] = (20, 8)  # from scratch, and from where force matching ended
+    iterations: tuple[int, int] = (30, 8)  # from scratch, and from where force matching ended
     fit: float = 20.0
     pressure: float = 40.0
     diffusion: float = 100.0

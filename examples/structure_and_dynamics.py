@@ -279,7 +279,7 @@ class Fit:
         }
         curves = {"atoms": self.atoms_msd}
         found = {}
-        for brake in (Landscape(wavenumber=500.0, cutoff=0.6), Friction()):
+        for brake in (Landscape(wavenumber=1000.0, cutoff=0.6), Friction()):
             fit = DiffusionMatching(brake, **options)
             folder = self.folder / f"{name}_{brake.name}"
             found[brake.name] = fit.fit(
@@ -342,7 +342,7 @@ class Fit:
             result = self._short_run(slow, path, self._step_for(slow), size.fit)
             by_wavenumber.append((wavenumber / 10, self.difference(path), result.mean_temperature))
         for share in size.amplitudes:
-            slow = potential.with_priors([HighFrequency(share * amplitude, 500.0, 0.6)])
+            slow = potential.with_priors([HighFrequency(share * amplitude, 1000.0, 0.6)])
             path = self.folder / f"{name}_amplitude_{share:g}.h5md"
             duration = size.diffusion / 2 * self.liquid.stretch
             result = self._short_run(slow, path, self._step_for(slow), duration)
@@ -359,7 +359,7 @@ class Fit:
         right.axhline(1e3 * self.atoms_diffusion.constant, color="black")
         right.set(xlabel="amplitude (kJ/mol nm²)", ylabel="D (1e-5 cm²/s)", yscale="log")
         self.report.figure(
-            figure, f"{name}: structure against ω at the amplitude found, diffusion against A at ω = 50 Å⁻¹."
+            figure, f"{name}: structure against ω at the amplitude found, diffusion against A at ω = 100 Å⁻¹."
         )
         self.summary[f"{name} scan"] = {
             "wavenumber_1_A, mean_abs_difference_of_g, temperature_K": by_wavenumber,

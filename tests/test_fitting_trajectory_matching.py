@@ -306,6 +306,13 @@ def test_curves_that_make_no_sense_are_refused(curve, message):
         PairDistances(maximum=1.0, curve=curve)
 
 
+def test_a_curve_of_angles_must_go_all_the_way():
+    curve = np.stack([np.linspace(0, 180, 40), np.ones(40)], axis=1)
+    assert TripletAngles(bin_width=30.0, curve=curve).target == pytest.approx(np.ones(6))
+    with pytest.raises(ValueError, match="goes from 36.9231 to 180 degrees"):
+        TripletAngles(bin_width=30.0, curve=curve[8:])
+
+
 def fit_of(**options):
     network = GNN(types=1, channels=8, cutoff=0.6, basis_size=16)
     defaults = {

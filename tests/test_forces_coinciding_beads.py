@@ -20,7 +20,7 @@ from conftest import (
 )
 
 from openmmcg import CGForce, _openmmcg
-from openmmcg.fitting.force_matching import filter_tables
+from openmmcg.fitting import filter_tables
 from openmmcg.potentials import CGPotential
 from openmmcg.potentials.networks import CGnet, distances_and_directions
 

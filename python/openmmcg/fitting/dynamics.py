@@ -81,14 +81,14 @@ class Landscape:
     Parameters
     ----------
     wavenumber : float
-        ω, 1/nm.
+        ω, 1/nm. The larger, the less it changes the structure, and the shorter is the time step that it needs.
     cutoff : float
         nm
     switch : float, optional
         nm, see `HighFrequency`.
     """
 
-    wavenumber: float = 500.0
+    wavenumber: float = 1000.0
     cutoff: float = 0.6
     switch: float | None = None
     name = "amplitude"
@@ -278,7 +278,7 @@ class DiffusionMatching:
     --------
     ::
 
-        fit = DiffusionMatching(Landscape(wavenumber=500.0))
+        fit = DiffusionMatching(Landscape(wavenumber=1000.0))
         result = fit.fit(potential, "beads.h5md", "dynamics", diffusion="water_nve.h5md")
         result.potential.save("slow.pt")
     """
@@ -376,7 +376,7 @@ class DiffusionMatching:
             return _Search(self, system, potential, wanted, number, folder, options).go()
 
     def _wanted(self, diffusion: float | Diffusion | PathLike | Sequence[PathLike], progress: bool) -> Diffusion:
-        if isinstance(diffusion, (int, float)):
+        if isinstance(diffusion, (int, float, np.number)):
             diffusion = Diffusion(float(diffusion), 0.0)
         if not isinstance(diffusion, Diffusion):
             files = [diffusion] if isinstance(diffusion, (str, os.PathLike)) else list(diffusion)

@@ -209,7 +209,7 @@ class PressureMatching:
             A simulation left all bounds.
         """
         files = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
-        wanted = [pressures] if isinstance(pressures, (int, float, str, os.PathLike)) else list(pressures)
+        wanted = [pressures] if isinstance(pressures, (int, float, np.number, str, os.PathLike)) else list(pressures)
         if not files or len(wanted) != len(files):
             raise ValueError(f"there must be a pressure for each file of frames; got {len(wanted)} for {len(files)}")
         targets = np.array([_target(each) for each in wanted])
@@ -328,7 +328,7 @@ def pressure_figure(result: PressureMatchingResult) -> Figure:
 
 def _target(pressure: Pressure) -> tuple[float, float]:
     """A pressure and its standard error, bar."""
-    if isinstance(pressure, (int, float)):
+    if isinstance(pressure, (int, float, np.number)):
         if not np.isfinite(pressure):
             raise ValueError(f"the pressure must be finite, got {pressure} bar")
         return float(pressure), 0.0

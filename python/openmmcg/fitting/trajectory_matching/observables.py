@@ -141,6 +141,7 @@ class PairDistances:
             raise ValueError(
                 f"the curve ends at {places[-1]:g} nm, g(r) is wanted up to {self.maximum:g} nm; take a smaller maximum"
             )
+        # No two beads are nearer than where a curve begins.
         return np.interp(self.distances, places, values, left=0.0)
 
     def values(self, configuration: Configuration) -> Tensor:
@@ -224,7 +225,15 @@ class TripletAngles:
 
     @property
     def target(self) -> FloatArray | None:
-        return None if self.curve is None else np.interp(self.angles, *_two_columns(self.curve))
+        if self.curve is None:
+            return None
+        places, values = _two_columns(self.curve)
+        if places[0] > self.angles[0] or places[-1] < self.angles[-1]:
+            raise ValueError(
+                f"the curve of angles goes from {places[0]:g} to {places[-1]:g} degrees, and is wanted from "
+                f"{self.angles[0]:g} to {self.angles[-1]:g}; give a wider one, or wider bins"
+            )
+        return np.interp(self.angles, places, values)
 
     def values(self, configuration: Configuration) -> Tensor:
         positions, box, _ = configuration

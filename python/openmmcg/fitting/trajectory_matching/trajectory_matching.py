@@ -54,8 +54,8 @@ class TrajectoryMatching:
 
     * ``"reweighting"`` (DiffTRe; Thaler and Zavadlav, Nat. Commun. 12, 6884 (2021)): a simulation with the native
       engine gives frames, and their weights say how means change with the network. No trajectory is differentiated.
-      Where the authors follow the gradient, a step here is one of Gauss and Newton as long as the frames allow, which
-      needs a tenth of the simulations, see `SampledFrames.step`.
+      Where the authors follow the gradient, a step here is one of Gauss and Newton, as long as the frames allow, which
+      needs far fewer simulations, see `SampledFrames.step`.
     * ``"adjoint"`` (Wang, Axelrod and Gómez-Bombarelli): a trajectory under a Nosé-Hoover chain, in torch, is
       differentiated by the adjoint method; for small systems and short times. It needs the package torchdiffeq.
 
@@ -256,7 +256,9 @@ class _Fit:
         self._observables, self._priors = fit.observables, fit.priors
         self._system, self._replicas, self._folder, self._options = system, replicas, folder, options
         self._network = copy.deepcopy(fit.network)
-        self._optimizer = torch.optim.Adam(self._network.parameters(), lr=fit.settings.get("learning_rate", 0.0))
+        self._optimizer: torch.optim.Optimizer | None = None
+        if "learning_rate" in fit.settings:
+            self._optimizer = torch.optim.Adam(self._network.parameters(), lr=fit.settings["learning_rate"])
         self._types = torch.as_tensor(np.asarray(system.types, np.int64))
         self._box = None if system.box is None else torch.from_numpy(np.array(system.box))
         self._targets = reference_means(fit.observables, self._reference())
@@ -295,8 +297,8 @@ class _Fit:
 
     def _iterate(self, number: int, rows: Sequence[dict[str, Any]], last: bool) -> dict[str, Any]:
         """A simulation with the present network, and the step that follows."""
-        if self._settings["gradient"] == "adjoint":
-            return self._adjoint(number, last)
+        if self._optimizer is not None:
+            return self._adjoint(number, last, self._optimizer)
         try:
             sampled = self._sample(number)
         except UnstableSimulationError:
@@ -340,7 +342,7 @@ class _Fit:
             next(self._network.parameters()).dtype,
         )
 
-    def _adjoint(self, number: int, last: bool) -> dict[str, Any]:
+    def _adjoint(self, number: int, last: bool, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         """A stretch of the trajectory, and the step that follows."""
         from openmmcg.fitting.trajectory_matching.adjoint import NoseHooverChain, State, adjoint_gradient
         from openmmcg.fitting.trajectory_matching.pair_priors import PairPriors
@@ -366,7 +368,7 @@ class _Fit:
             self._walk = (start, velocities, torch.zeros(3, dtype=dtype))
         interval = self._settings["interval"]
         times = interval * np.arange(1, round(self._settings["duration"] / interval) + 1)
-        self._optimizer.zero_grad()
+        optimizer.zero_grad()
         loss, means, end = adjoint_gradient(
             motion, State(*self._walk), times.tolist(), self._settings["time_step"], self._observables, self._targets
         )
@@ -377,7 +379,7 @@ class _Fit:
             )
         self._walk = (end.positions, end.velocities, end.chain)
         if not last:
-            self._optimizer.step()
+            optimizer.step()
         return {"loss": loss, "means": [mean.tolist() for mean in means], "effective": 1.0}
 
     def _potential(self, network: nn.Module, provenance: dict[str, Any]) -> CGPotential:
@@ -401,13 +403,14 @@ class _Fit:
             return
         state = self._state(number)
         self._network.load_state_dict(state["network"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        if self._optimizer is not None:
+            self._optimizer.load_state_dict(state["optimizer"])
         self._walk = state["walk"]
 
     def _save(self, number: int) -> None:
         state = {
             "network": self._network.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
+            "optimizer": None if self._optimizer is None else self._optimizer.state_dict(),
             "walk": self._walk,
         }
         with replacing(self._folder / f"network_{number}.pt") as unfinished:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from openmmcg.fitting.trajectory_matching.observables import Configuration, Observable, pair_distances
+from openmmcg.fitting.trajectory_matching.observables import Configuration, Observable, neighbor_separations
 from openmmcg.fitting.trajectory_matching.reweighting import differentiable_loss
 from openmmcg.optional import optional_imports
 
@@ -82,12 +82,8 @@ class NoseHooverChain(nn.Module):
 
     def energy(self, positions: Tensor) -> Tensor:
         """kJ/mol."""
-        cutoff = self.network.cutoff
-        r, rows, columns = pair_distances(positions, self.box, float(cutoff))  # type: ignore[arg-type]
-        delta = positions[columns] - positions[rows]
-        if self.box is not None:
-            for axis in (2, 1, 0):
-                delta = delta - torch.round(delta[:, axis].detach() / self.box[axis, axis])[:, None] * self.box[axis]
+        cutoff = float(self.network.cutoff)  # type: ignore[arg-type]
+        delta, rows, columns = neighbor_separations(positions, self.box, cutoff)
         total = self.network(delta, self.types, rows, columns).sum()
         return total if self.prior is None else total + self.prior(positions)
 

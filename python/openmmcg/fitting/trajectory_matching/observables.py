@@ -18,6 +18,8 @@ with optional_imports():
     import torch
     from torch import Tensor
 
+    from openmmcg.geometry.scriptable import minimum_image
+
 FloatArray = NDArray[np.float64]
 Curve: TypeAlias = "str | os.PathLike[str] | ArrayLike"
 
@@ -152,7 +154,10 @@ class PairDistances:
         width, number = float(distances[1] - distances[0]), len(distances)
         sigma = width if self.smearing is None else self.smearing
         margin = int(np.ceil(_WIDTHS * sigma / width)) + 1
-        r, rows, columns = pair_distances(positions, box, self.maximum + margin * width)
+        # Beyond half the width of the box no distance is that of the nearest images.
+        reach = min(self.maximum + margin * width, float(torch.diagonal(box).min()) / 2)
+        delta, rows, columns = neighbor_separations(positions, box, reach)
+        r = torch.linalg.norm(delta, dim=1)
         if self.types is None:
             pairs = len(positions) * (len(positions) - 1) / 2
         else:
@@ -237,8 +242,9 @@ class TripletAngles:
 
     def values(self, configuration: Configuration) -> Tensor:
         positions, box, _ = configuration
-        r, rows, columns = pair_distances(positions, box, self.cutoff)
-        delta = _separations(positions, box, rows, columns) / r[:, None]
+        delta, rows, columns = neighbor_separations(positions, box, self.cutoff)
+        r = torch.linalg.norm(delta, dim=1)
+        delta = delta / r[:, None]
         first = torch.cat([rows, columns])
         order = torch.argsort(first, stable=True)
         first, directions = first[order], torch.cat([delta, -delta])[order]
@@ -352,26 +358,19 @@ def describe_observable(observable: Observable) -> dict[str, Any]:
     return {"kind": type(observable).__name__, **known, "target": observable.target}
 
 
-def pair_distances(positions: Tensor, box: Tensor | None, cutoff: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Distances of all pairs within a cutoff, differentiable, and the pairs' rows and columns.
+def neighbor_separations(positions: Tensor, box: Tensor | None, cutoff: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Displacements ``[E, 3]`` of all pairs within a cutoff, differentiable, and the pairs' rows and columns.
 
-    Beyond half the smallest width of the box, the cutoff ends there.
+    Raises
+    ------
+    ValueError
+        The cutoff exceeds half the smallest width of the box.
     """
     vectors = None if box is None else box.detach().numpy().astype(float)
-    if vectors is not None:
-        cutoff = min(cutoff, float(np.diag(vectors).min()) / 2)
-    rows, columns = neighbor_pairs(positions.detach().numpy().astype(float), vectors, cutoff)
-    first, second = torch.from_numpy(np.asarray(rows, np.int64)), torch.from_numpy(np.asarray(columns, np.int64))
-    return torch.linalg.norm(_separations(positions, box, first, second), dim=1), first, second
-
-
-def _separations(positions: Tensor, box: Tensor | None, rows: Tensor, columns: Tensor) -> Tensor:
+    found = neighbor_pairs(positions.detach().numpy().astype(float), vectors, cutoff)
+    rows, columns = (torch.from_numpy(np.asarray(each, np.int64)) for each in found)
     delta = positions[columns] - positions[rows]
-    if box is None:
-        return delta
-    for axis in (2, 1, 0):
-        delta = delta - torch.round(delta[:, axis].detach() / box[axis, axis])[:, None] * box[axis]
-    return delta
+    return delta if box is None else minimum_image(delta, box), rows, columns
 
 
 def _two_columns(curve: Curve) -> tuple[FloatArray, FloatArray]:

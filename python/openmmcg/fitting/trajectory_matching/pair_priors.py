@@ -11,7 +11,7 @@ import torch
 from scipy.interpolate import CubicSpline
 from torch import Tensor, nn
 
-from openmmcg.fitting.trajectory_matching.observables import pair_distances
+from openmmcg.fitting.trajectory_matching.observables import neighbor_separations
 from openmmcg.potentials.priors import Prior, from_xml, to_xml
 
 # Points of a table, from a tenth of the cutoff on, which no two beads come near.
@@ -56,7 +56,8 @@ class PairPriors(nn.Module):
         """kJ/mol"""
         total = positions.sum() * 0
         for cutoff, splines in self.tables:
-            r, rows, columns = pair_distances(positions, self.box, cutoff)
+            delta, rows, columns = neighbor_separations(positions, self.box, cutoff)
+            r = torch.linalg.norm(delta, dim=1)
             start, step = 0.1 * cutoff, 0.9 * cutoff / (_POINTS - 1)
             first, second = self.types[rows], self.types[columns]
             for (a, b), coefficients in splines.items():

@@ -472,3 +472,16 @@ def test_frames_and_observables_that_do_not_fit_are_refused(liquid, tmp_path):
     with pytest.raises(ValueError, match="no files"):
         TrajectoryMatching(network, [PairDistances(maximum=0.7)]).fit([], tmp_path / "fit", **QUIET)
     assert not (tmp_path / "fit").exists()
+
+
+def test_another_function_under_the_same_name_is_refused(liquid, tmp_path):
+    def fit(function):
+        options = {"iterations": 0, "duration": 0.8, "interval": 0.2, "time_step": 0.004, "replicas": 2}
+        network = GNN(types=1, channels=4, cutoff=0.5, basis_size=8)
+        observable = Mean(function, wanted=[1.0])
+        return TrajectoryMatching(network, [observable], priors=[CORE], **options).fit(liquid, tmp_path, **QUIET)
+
+    fit(lambda x, box, types: x[0, 0] - x[1, 0])
+    fit(lambda x, box, types: x[0, 0] - x[1, 0])
+    with pytest.raises(ValueError, match="other inputs"):
+        fit(lambda x, box, types: x[0, 1] - x[1, 1])

@@ -10,8 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from openmmcg.fitting.trajectory_matching.observables import Configuration, Observable, neighbor_separations
-from openmmcg.fitting.trajectory_matching.reweighting import differentiable_loss
+from openmmcg.fitting.trajectory_matching.observables import (
+    Configuration,
+    OfConfiguration,
+    differentiable_loss,
+    neighbor_separations,
+)
 from openmmcg.optional import optional_imports
 
 with optional_imports():
@@ -143,7 +147,7 @@ def adjoint_gradient(
     start: State,
     times: Sequence[float],
     time_step: float,
-    observables: Sequence[Observable],
+    observables: Sequence[OfConfiguration],
     targets: Sequence[FloatArray],
 ) -> tuple[float, list[FloatArray], State]:
     """Adds the gradient of the loss of means along a trajectory to the network's parameters.

@@ -44,8 +44,8 @@ class Configuration(NamedTuple):
     types: Tensor
 
 
-class Observable(Protocol):
-    """A function of a configuration, the mean of which is to be that of a reference.
+class OfConfiguration(Protocol):
+    """An observable that is a function of a configuration, the mean of which is to be that of a reference.
 
     Attributes
     ----------
@@ -280,7 +280,7 @@ class TripletAngles:
 
 @dataclass(frozen=True)
 class Pressure:
-    """The pressure.
+    """The pressure, which depends on the potential as well as on the configuration.
 
     Parameters
     ----------
@@ -311,9 +311,6 @@ class Pressure:
     def reach(self) -> float:
         return 0.0
 
-    def values(self, configuration: Configuration) -> Tensor:
-        raise NotImplementedError("the pressure depends on the potential as well, see `reweighting.Frames`")
-
 
 @dataclass(frozen=True)
 class Mean:
@@ -327,7 +324,7 @@ class Mean:
     wanted : array, optional
         Its mean; by default that of the reference frames.
     name : str
-        What logs call it; a work is gone on with by this name, so another function needs another.
+        What logs call it.
     weight : float
     """
 
@@ -352,9 +349,19 @@ class Mean:
         return self.function(*configuration).reshape(-1)
 
 
-def describe_observable(observable: Observable) -> dict[str, Any]:
-    """What a fit depends on of an observable, for `openmmcg.state.describe`."""
+Observable: TypeAlias = "OfConfiguration | Pressure"
+
+
+def describe_observable(observable: Observable, first: Configuration) -> dict[str, Any]:
+    """What a fit depends on of an observable, for `openmmcg.state.describe`.
+
+    A function has no content that could be compared; it is told by what it says of the first frame, in so many digits
+    as another machine computes as well.
+    """
     known = {name: value for name, value in vars(observable).items() if name not in ("function", "curve")}
+    if isinstance(observable, Mean):
+        with torch.no_grad():
+            known["of the first frame"] = [float(f"{value:.5g}") for value in observable.values(first).tolist()]
     return {"kind": type(observable).__name__, **known, "target": observable.target}
 
 
@@ -403,7 +410,23 @@ def reference_means(observables: Sequence[Observable], configurations: Sequence[
     for observable in observables:
         target = observable.target
         if target is None:
+            assert not isinstance(observable, Pressure)
             with torch.no_grad():
                 target = np.mean([observable.values(each).numpy() for each in configurations], axis=0)
         result.append(np.asarray(target, float))
     return result
+
+
+def loss_of(observables: Sequence[Observable], means: Sequence[FloatArray], targets: Sequence[FloatArray]) -> float:
+    """The sum over observables of weight times mean squared difference."""
+    return float(differentiable_loss(observables, [torch.as_tensor(mean) for mean in means], targets))
+
+
+def differentiable_loss(
+    observables: Sequence[Observable], means: Sequence[Tensor], targets: Sequence[FloatArray]
+) -> Tensor:
+    """As `loss_of`, of tensors."""
+    total = torch.zeros((), dtype=torch.float64)
+    for observable, mean, target in zip(observables, means, targets, strict=True):
+        total = total + observable.weight * ((mean - torch.as_tensor(target)) ** 2).mean()
+    return total

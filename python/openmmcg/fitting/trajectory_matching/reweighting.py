@@ -14,7 +14,7 @@ from openmmcg._openmmcg import neighbor_pairs
 from openmmcg.analysis.statistics import block_slices
 from openmmcg.constants import BAR
 from openmmcg.fitting.filter_tables import tabulated_energies
-from openmmcg.fitting.trajectory_matching.observables import Configuration, Observable, Pressure
+from openmmcg.fitting.trajectory_matching.observables import Configuration, Observable, Pressure, loss_of
 from openmmcg.geometry.minimum_image import minimum_image
 from openmmcg.potentials.networks import FilterConvolutionNetwork
 
@@ -279,21 +279,6 @@ def effective(weights: Tensor) -> float:
     """Effective number of frames, e^(−Σ w ln w), as a part of them (Thaler and Zavadlav, equation 5)."""
     entropy = -torch.special.xlogy(weights, weights).sum()
     return float(torch.exp(entropy) / len(weights))
-
-
-def loss_of(observables: Sequence[Observable], means: Sequence[FloatArray], targets: Sequence[FloatArray]) -> float:
-    """The sum over observables of weight times mean squared difference."""
-    return float(differentiable_loss(observables, [torch.as_tensor(mean) for mean in means], targets))
-
-
-def differentiable_loss(
-    observables: Sequence[Observable], means: Sequence[Tensor], targets: Sequence[FloatArray]
-) -> Tensor:
-    """As `loss_of`, of tensors."""
-    total = torch.zeros((), dtype=torch.float64)
-    for observable, mean, target in zip(observables, means, targets, strict=True):
-        total = total + observable.weight * ((mean - torch.as_tensor(target)) ** 2).mean()
-    return total
 
 
 def _flat(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> Tensor:

@@ -32,9 +32,10 @@ with optional_imports():
         Observable,
         Pressure,
         describe_observable,
+        loss_of,
         reference_means,
     )
-    from openmmcg.fitting.trajectory_matching.reweighting import SampledFrames, loss_of
+    from openmmcg.fitting.trajectory_matching.reweighting import SampledFrames
     from openmmcg.potentials.contract import check_cutoff
 
 FloatArray = NDArray[np.float64]
@@ -203,10 +204,11 @@ class TrajectoryMatching:
             if not adjoint and system.frames < replicas:
                 raise ValueError(f"{replicas} replicas need as many frames to start from; there are {system.frames}")
             potential = CGPotential(self.network, system.kinds_of_beads, priors=self.priors)
+            first = configuration(system, system.sources[0].positions[0])
             inputs = {
                 "reference": system.content(),
                 "potential": content(potential),
-                "observables": [describe_observable(each) for each in self.observables],
+                "observables": [describe_observable(each, first) for each in self.observables],
                 "replicas": replicas,
                 **self.settings,
             }
@@ -228,6 +230,13 @@ class TrajectoryMatching:
                     f"{each.label} reaches {each.reach:g} nm, farther than half the smallest width of the box of "
                     f"{name}, {system.longest_cutoff():.4f} nm; take a smaller range, or sample a larger box"
                 )
+
+
+def configuration(system: ReferenceFrames, positions: NDArray[np.floating]) -> Configuration:
+    """Beads of a system at some positions, nm, as observables take them."""
+    box = None if system.box is None else torch.from_numpy(np.array(system.box))
+    types = torch.as_tensor(np.asarray(system.types, np.int64))
+    return Configuration(torch.from_numpy(np.asarray(positions, float)), box, types)
 
 
 @contextmanager
@@ -269,13 +278,10 @@ class _Fit:
             return []
         step = max(1, self._system.frames // _REFERENCE_FRAMES)
         return [
-            self._configuration(source.positions[frame])
+            configuration(self._system, source.positions[frame])
             for source in self._system.sources
             for frame in range(0, len(source), step)
         ]
-
-    def _configuration(self, positions: NDArray[np.floating]) -> Configuration:
-        return Configuration(torch.from_numpy(np.asarray(positions, float)), self._box, self._types)
 
     def go(self) -> TrajectoryMatchingResult:
         rows: list[dict[str, Any]] = []
@@ -330,7 +336,7 @@ class _Fit:
         configurations, pressures = [], []
         for replica in outcome.replicas:
             with Frames(replica.path) as run:
-                configurations += [self._configuration(frame) for frame in run.positions[:]]
+                configurations += [configuration(self._system, frame) for frame in run.positions[:]]
             if has_pressure:
                 pressures.append(read_log(replica.path)["pressure_bar"])
         return SampledFrames(
@@ -369,8 +375,10 @@ class _Fit:
         interval = self._settings["interval"]
         times = interval * np.arange(1, round(self._settings["duration"] / interval) + 1)
         optimizer.zero_grad()
+        # The constructor has refused pressures.
+        observables = [each for each in self._observables if not isinstance(each, Pressure)]
         loss, means, end = adjoint_gradient(
-            motion, State(*self._walk), times.tolist(), self._settings["time_step"], self._observables, self._targets
+            motion, State(*self._walk), times.tolist(), self._settings["time_step"], observables, self._targets
         )
         if not (np.isfinite(loss) and bool(torch.isfinite(end.positions).all())):
             raise UnstableSimulationError(

@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmmcg.analysis.statistics import series_average
-from openmmcg.fitting.reference_frames import ReferenceFrames, content, default_replicas, select
+from openmmcg.fitting.reference_frames import ReferenceFrames, check_times, content, default_replicas, select
 from openmmcg.frames import Frames
 from openmmcg.model_file import finite_or_null
 from openmmcg.optional import optional_imports
 from openmmcg.potentials import CGPotential, VolumePotential
 from openmmcg.progress import tqdm
 from openmmcg.simulation import read_log
-from openmmcg.simulation.dynamics import whole_number
 from openmmcg.state import claim, replacing, write_json
 
 if TYPE_CHECKING:
@@ -153,13 +152,7 @@ class PressureMatching:
             raise ValueError(f"the strain of the volume must be between 0 and 0.5, got {strain}")
         if replicas is not None and replicas < 1:
             raise ValueError(f"there must be at least 1 replica, got {replicas}")
-        if not interval > 0 or not time_step > 0 or not duration >= 3.5 * interval:
-            raise ValueError(
-                "interval and time step must be positive, and the duration four intervals or more; got "
-                f"{interval}, {time_step} and {duration} ps"
-            )
-        whole_number(interval, time_step, "interval", "time_step")
-        whole_number(duration, interval, "duration", "interval")
+        check_times(duration, interval, time_step)
         self.compressibility, self.strain, self.replicas = compressibility, strain, replicas
         self.settings: dict[str, Any] = {
             "duration": duration,

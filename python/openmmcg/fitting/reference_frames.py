@@ -18,6 +18,7 @@ from openmmcg.geometry.molecules import make_whole
 from openmmcg.mapping.topology import cg_topology, with_bonds
 from openmmcg.potentials import CGPotential
 from openmmcg.simulation import RunResult, UnstableSimulationError, run
+from openmmcg.simulation.dynamics import whole_number
 
 FloatArray = NDArray[np.float64]
 
@@ -26,8 +27,26 @@ _SAME_BOX = 1e-4  # nm
 _HOTTEST = 1.2
 # Replicas of a molecule; of a liquid as many as make so many beads, and 2 at least.
 _REPLICAS, _BEADS = 10, 500
+_WORDS = {2: "two", 4: "four"}
 # Of `run`, that a fit may choose.
 _SETTINGS = ("duration", "interval", "time_step", "friction", "seed", "thermostat")
+
+
+def check_times(duration: float, interval: float, time_step: float, *, fewest: int = 4) -> None:
+    """See that a simulation has frames enough for its noise to be known from their differences.
+
+    Raises
+    ------
+    ValueError
+        Times that are not positive, fewer frames, or times that are not whole numbers of each other.
+    """
+    if not interval > 0 or not time_step > 0 or not duration >= (fewest - 0.5) * interval:
+        raise ValueError(
+            f"interval and time step must be positive, and the duration {_WORDS[fewest]} intervals or more, since "
+            f"noise is known from the differences of frames; got {interval}, {time_step} and {duration} ps"
+        )
+    whole_number(interval, time_step, "interval", "time_step")
+    whole_number(duration, interval, "duration", "interval")
 
 
 class ReferenceFrames:

@@ -19,11 +19,10 @@ from openmmcg.fitting.boltzmann_inversion.distributions import (
 from openmmcg.fitting.boltzmann_inversion.iterations import Iterations
 from openmmcg.fitting.boltzmann_inversion.reference_distributions import ReferenceDistributions
 from openmmcg.fitting.boltzmann_inversion.result import BoltzmannInversionResult, Record
-from openmmcg.fitting.reference_frames import content, default_replicas, select
+from openmmcg.fitting.reference_frames import check_times, content, default_replicas, select
 from openmmcg.frames import Frames
 from openmmcg.potentials import CGPotential
 from openmmcg.progress import tqdm
-from openmmcg.simulation.dynamics import whole_number
 from openmmcg.state import claim, replacing, write_json
 
 
@@ -139,13 +138,7 @@ class BoltzmannInversion:
                 "the largest and the mean difference of g(r) that are tolerated must be positive; got "
                 f"{largest_difference} and {mean_difference}"
             )
-        if not interval > 0 or not time_step > 0 or not duration >= 1.5 * interval:
-            raise ValueError(
-                "interval and time step must be positive, and the duration two intervals or more, since noise is known "
-                f"from the differences of frames; got {interval}, {time_step} and {duration} ps"
-            )
-        whole_number(interval, time_step, "interval", "time_step")
-        whole_number(duration, interval, "duration", "interval")
+        check_times(duration, interval, time_step, fewest=2)
         self.potential = potential
         self.coordinates = None if coordinates is None else [kind for kind in KINDS if kind in coordinates]
         # That of a potential of priors alone is 0.

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import block_diag
 
-from openmmcg.fitting.reference_frames import ReferenceFrames, content, default_replicas, select
+from openmmcg.fitting.reference_frames import ReferenceFrames, check_times, content, default_replicas, select
 from openmmcg.fitting.relative_entropy.estimates import (
     Average,
     Gradient,
@@ -33,7 +33,6 @@ from openmmcg.potentials import CGPotential
 from openmmcg.potentials.priors import Prior, to_xml
 from openmmcg.progress import tqdm
 from openmmcg.simulation import UnstableSimulationError
-from openmmcg.simulation.dynamics import whole_number
 from openmmcg.state import claim, replacing, write_json
 
 FloatArray = NDArray[np.float64]
@@ -128,13 +127,7 @@ class RelativeEntropy:
                 "the tolerance must be positive and the effective sample size between 0 and 1; got "
                 f"{tolerance} and {effective}"
             )
-        if not interval > 0 or not time_step > 0 or not duration >= 3.5 * interval:
-            raise ValueError(
-                "interval and time step must be positive, and the duration four intervals or more, since noise is "
-                f"known from the differences of frames; got {interval}, {time_step} and {duration} ps"
-            )
-        whole_number(interval, time_step, "interval", "time_step")
-        whole_number(duration, interval, "duration", "interval")
+        check_times(duration, interval, time_step)
         for prior in priors:
             linear_terms(prior, 1.0)
         self.priors, self.potential = list(priors), potential

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from openmmcg.fitting.reference_frames import ReferenceFrames, content, default_replicas, select
+from openmmcg.fitting.reference_frames import ReferenceFrames, check_times, content, default_replicas, select
 from openmmcg.fitting.trajectory_matching.result import TrajectoryMatchingResult, convergence
 from openmmcg.frames import Frames
 from openmmcg.optional import optional_imports
@@ -20,7 +20,6 @@ from openmmcg.potentials import CGPotential
 from openmmcg.potentials.priors import Prior
 from openmmcg.progress import tqdm
 from openmmcg.simulation import UnstableSimulationError, read_log
-from openmmcg.simulation.dynamics import whole_number
 from openmmcg.state import claim, read_json, reading, replacing, write_json
 
 with optional_imports():
@@ -128,13 +127,7 @@ class TrajectoryMatching:
                 "the learning rate must be positive and the effective number of frames between 0 and 1; got "
                 f"{learning_rate} and {effective}"
             )
-        if not interval > 0 or not time_step > 0 or not duration >= 3.5 * interval:
-            raise ValueError(
-                "interval and time step must be positive, and the duration four intervals or more; got "
-                f"{interval}, {time_step} and {duration} ps"
-            )
-        whole_number(interval, time_step, "interval", "time_step")
-        whole_number(duration, interval, "duration", "interval")
+        check_times(duration, interval, time_step)
         check_cutoff(network)
         if gradient == "adjoint":
             if any(isinstance(each, Pressure) for each in observables):
